@@ -1,0 +1,76 @@
+"""Logging in Postfix's form: a severity and a text, rendered by one sink per process.
+
+A record is ``[SEVERITY: ]TEXT``; `info` has no prefix. The commands use `stderr_sink`, which prefixes the program name as
+typed; services install a sink that writes to postlogd, a file, or syslog (postfixpy.ipc.logging). Library users may
+install their own. The default drops info and writes the rest to standard error, so that a library call is quiet.
+
+Text is written as one record: control characters become "?", as in msg_output(3).
+"""
+
+import sys
+from collections.abc import Callable
+
+Sink = Callable[[str, str], None]
+"""Called with the severity ("info", "warning", "error", "fatal" or "panic") and the text without prefix."""
+
+MAX_RECORD = 2000
+"""Postfix's log clients cut records at about this many bytes (spec/smtp-client.md 1.8)."""
+
+
+def printable(text: str) -> str:
+    """`text` with every control character replaced by "?"."""
+    if text.isprintable():
+        return text
+    return "".join(c if c >= " " and c != "\x7f" else "?" for c in text)
+
+
+def stderr_sink(program: str) -> Sink:
+    """A sink that writes ``program: severity: text`` lines to standard error, as the commands do."""
+
+    def write(severity: str, text: str) -> None:
+        prefix = "" if severity == "info" else f"{severity}: "
+        sys.stderr.write(f"{program}: {prefix}{printable(text)}\n")
+        sys.stderr.flush()
+
+    return write
+
+
+def _default_sink(severity: str, text: str) -> None:
+    if severity != "info":
+        stderr_sink("postfixpy")(severity, text)
+
+
+_sink: Sink = _default_sink
+
+
+def set_sink(sink: Sink) -> Sink:
+    """Install `sink` for this process; returns the previous one."""
+    global _sink
+    previous = _sink
+    _sink = sink
+    return previous
+
+
+def info(text: str) -> None:
+    """Log at severity info."""
+    _sink("info", text)
+
+
+def warning(text: str) -> None:
+    """Log with the prefix ``warning: ``."""
+    _sink("warning", text)
+
+
+def error(text: str) -> None:
+    """Log with the prefix ``error: ``."""
+    _sink("error", text)
+
+
+def fatal(text: str) -> None:
+    """Log with the prefix ``fatal: ``. Does not exit: only the edge calls this, from a FatalError."""
+    _sink("fatal", text)
+
+
+def panic(text: str) -> None:
+    """Log with the prefix ``panic: ``: a bug of ours was met."""
+    _sink("panic", text)
