@@ -1,7 +1,7 @@
 """Logging in Postfix's form: a severity and a text, rendered by one sink per process.
 
-A record is ``[SEVERITY: ]TEXT``; `info` has no prefix. The commands use `stderr_sink`, which prefixes the program name as
-typed; services install a sink that writes to postlogd, a file, or syslog (postfixpy.ipc.logging). Library users may
+A record is ``[SEVERITY: ]TEXT``; `info` has no prefix. The commands use `stderr_sink`, which prefixes the program name
+as typed; services install a sink that writes to postlogd, a file, or syslog (postfixpy.ipc.logging). Library users may
 install their own. The default drops info and writes the rest to standard error, so that a library call is quiet.
 
 Text is written as one record: control characters become "?", as in msg_output(3).

@@ -1,1 +1,18 @@
-""""""
+"""The programs that master.cf names. `PROGRAMS` is data only, so that importing this costs nothing.
+
+Each entry: program name -> "module:class" in this package.
+"""
+
+PROGRAMS: dict[str, str] = {
+    "bounce": "bounce:Bounce",
+    "cleanup": "cleanup:Cleanup",
+    "discard": "discard:Discard",
+    "error": "error:Error",
+    "lmtp": "smtp:Smtp",
+    "pickup": "pickup:Pickup",
+    "postlogd": "postlogd:Postlogd",
+    "qmgr": "qmgr:QueueManager",
+    "showq": "showq:Showq",
+    "smtp": "smtp:Smtp",
+    "trivial-rewrite": "trivial_rewrite:TrivialRewrite",
+}

@@ -1,0 +1,208 @@
+"""A stream socket to another Postfix program, for asyncio: attribute lists, typed messages, raw bytes.
+
+Every read has a time limit (seconds; None waits without limit) and fails with ProtocolError and Postfix's text, which
+names the peer's path. Output is buffered by asyncio; `drain` waits until the peer takes it.
+"""
+
+import asyncio
+from typing import TypeVar
+
+from .attributes import Pair, ProtocolError, Value, encode, parse
+from .message import CURRENT, Message, Release
+
+M = TypeVar("M", bound=Message)
+
+_HIGH_WATER = 1 << 20
+
+
+class Channel(asyncio.Protocol):
+    """One connection. Made by `connect`, or by a service for each client it accepts.
+
+    `peer` is the path for texts, such as ``private/bounce``; `release` is the peer's Postfix release (attribute names
+    changed over time).
+    """
+
+    def __init__(self, peer: str, *, timeout: float | None = 3600.0, release: Release = CURRENT) -> None:
+        self.peer = peer
+        self.timeout = timeout
+        self.release = release
+        self._buffer = bytearray()
+        self._eof = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+        self._closed = asyncio.get_running_loop().create_future()
+        self._paused_reading = False
+        self.transport: asyncio.Transport | None = None
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) > _HIGH_WATER and not self._paused_reading and self.transport is not None:
+            self._paused_reading = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake()
+        return True  # the write side stays open: the peer may still read our answer
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._eof = True
+        self._wake()
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._drain = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+        self._drain = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _more(self, doing: str) -> None:
+        """Wait for more input. Raises ProtocolError at end of input and at the time limit."""
+        if self._eof:
+            raise ProtocolError(f"premature end-of-input on {self.peer} while {doing}")
+        if self._paused_reading and self.transport is not None:
+            self._paused_reading = False
+            self.transport.resume_reading()
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait_for(self._waiter, self.timeout)
+        except TimeoutError:
+            raise ProtocolError(f"timeout on {self.peer} while {doing}") from None
+        finally:
+            self._waiter = None
+
+    # Reading
+
+    async def read_list(self) -> list[Pair]:
+        """One attribute list. Raises ProtocolError."""
+        while True:
+            parsed = parse(self._buffer)
+            if parsed is not None:
+                pairs, end = parsed
+                del self._buffer[:end]
+                return pairs
+            size = len(self._buffer)
+            try:
+                await self._more("reading input attribute name")
+            except ProtocolError:
+                if len(self._buffer) == size:
+                    raise
+
+    async def read(self, kind: type[M]) -> M:
+        """One typed message. Raises ProtocolError."""
+        return kind.parse(await self.read_list(), self.peer)
+
+    async def read_announcement(self, protocol: str) -> list[Pair]:
+        """The list that a server sends first: its `protocol` name, and what may follow it in the same list.
+
+        Raises ProtocolError when the name differs.
+        """
+        pairs = await self.read_list()
+        if not pairs or pairs[0][0] != "protocol":
+            found = pairs[0][0] if pairs else "(list terminator)"
+            raise ProtocolError(f"unexpected attribute {found} from {self.peer} (expecting: protocol)")
+        if pairs[0][1] != protocol:
+            raise ProtocolError(f"unexpected protocol {pairs[0][1]} from {self.peer} (expected: {protocol})")
+        return pairs[1:]
+
+    async def read_bytes(self) -> bytes:
+        """Whatever has arrived, at least one byte; b"" at end of input. For streams of queue-file records."""
+        if not self._buffer:
+            if self._eof:
+                return b""
+            try:
+                await self._more("reading")
+            except ProtocolError:
+                if not self._eof:
+                    raise
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
+    def unread(self, data: bytes) -> None:
+        """Put back what was read too far."""
+        self._buffer[:0] = data
+
+    async def wait_readable(self) -> bool:
+        """Wait without time limit for input; False when the peer hung up without sending any."""
+        timeout, self.timeout = self.timeout, None
+        try:
+            while not self._buffer:
+                if self._eof:
+                    return False
+                try:
+                    await self._more("waiting")
+                except ProtocolError:
+                    return bool(self._buffer)
+            return True
+        finally:
+            self.timeout = timeout
+
+    async def wait_closed_by_peer(self) -> None:
+        """Read until the peer hangs up, within the time limit; what it sends is dropped. Never raises."""
+        try:
+            while not self._eof:
+                self._buffer.clear()
+                await self._more("waiting for the peer to hang up")
+        except ProtocolError:
+            pass
+
+    # Writing
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes for the peer. A peer that has gone is noticed by the next read."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def send(self, *pairs: tuple[str, Value]) -> None:
+        """Queue one attribute list."""
+        self.write(encode(pairs))
+
+    def send_message(self, *messages: Message) -> None:
+        """Queue typed messages."""
+        self.write(b"".join(message.encode(self.release) for message in messages))
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken most of what is queued. Raises ProtocolError when it hung up."""
+        if self._drain is not None:
+            await asyncio.wait_for(self._drain, self.timeout)
+        if self.transport is None or self.transport.is_closing():
+            raise ProtocolError(f"write error on {self.peer}: Broken pipe")
+
+    def close(self) -> None:
+        """Hang up, after what is queued has been sent."""
+        if self.transport is not None:
+            self.transport.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the connection is gone."""
+        await self._closed
+
+
+async def connect(
+    path: str, *, timeout: float | None = 3600.0, release: Release = CURRENT, connect_timeout: float = 100.0
+) -> Channel:
+    """Connect to a service's UNIX-domain socket; `path` is relative to the queue directory, the working directory.
+
+    Raises OSError when nobody listens (after `connect_timeout` seconds: TimeoutError).
+    """
+    loop = asyncio.get_running_loop()
+    made = loop.create_unix_connection(lambda: Channel(path, timeout=timeout, release=release), path)
+    _, channel = await asyncio.wait_for(made, connect_timeout)
+    return channel
