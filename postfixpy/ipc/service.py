@@ -1,12 +1,12 @@
 """What a service is: one program that master.cf names, as a class.
 
-A service module in postfixpy.services holds one subclass of `Service` a program. The runner (postfixpy.ipc.runner) plays
-the master(8) side of it: options, listening sockets, status channel, limits, privileges, shutdown (spec 15.1 to 15.3, 17).
-One process of ours serves many clients at once, as asyncio tasks, where Postfix uses a process each; `Context.sessions`
-bounds them, and is what master.cf's maxproc says.
+A service module in postfixpy.services holds one subclass of `Service` a program. The runner (postfixpy.ipc.runner)
+plays the master(8) side of it: options, listening sockets, status channel, limits, privileges, shutdown (spec 15.1 to
+15.3, 17). One process of ours serves many clients at once, as asyncio tasks, where Postfix uses a process each;
+`Context.sessions` bounds them, and is what master.cf's maxproc says.
 
-An exception that leaves `serve` is a bug: the runner logs it with its place and closes that connection, so the peer sees
-what it would see if a real daemon had died: mail is deferred, never lost.
+An exception that leaves `serve` is a bug: the runner logs it with its place and closes that connection, so the peer
+sees what it would see if a real daemon had died: mail is deferred, never lost.
 """
 
 from dataclasses import dataclass, field
