@@ -1,6 +1,7 @@
-"""postfixpy NAME [arguments]: runs any command (postconf, sendmail, postqueue...) and any daemon (smtp, qmgr...) by name.
+"""postfixpy NAME [arguments]: runs any command (postconf, sendmail, postqueue...) and any daemon (smtp, qmgr...).
 
-The names, options, texts and exit statuses are Postfix's. `run` is also what the executables of ``postfixpy link`` call.
+The names, options, texts and exit statuses are Postfix's. `run` is also what the executables of ``postfixpy link``
+call.
 """
 
 import importlib
@@ -37,7 +38,7 @@ To look at one:
 
 
 def run(name: str, argv: list[str]) -> int:
-    """Run the command or daemon `name`; argv[0] is what it calls itself. Returns the exit status (127: no such name)."""
+    """Run the command or daemon `name`; argv[0] is what it calls itself. The exit status; 127: no such name."""
     from postfixpy.errors import FatalError
 
     if name in COMMANDS:

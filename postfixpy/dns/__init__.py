@@ -1,1 +1,1 @@
-""""""
+"""DNS as Postfix's client sees it: lookups with its resolver options, failure classes and texts."""

@@ -1,1 +1,1 @@
-""""""
+"""Comparing, explaining and replaying configurations. Not built yet: see ARCHITECTURE.md."""

@@ -1,1 +1,1 @@
-""""""
+"""SASL mechanisms and credentials. Not built yet: see ARCHITECTURE.md."""
