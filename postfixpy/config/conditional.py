@@ -1,0 +1,144 @@
+"""Compiling the conditional and comparison forms of "$" (conditional.lark) to the parts that expand.py evaluates.
+
+Importing this module is cheap; the first call of `compile_expression` loads lark, which costs more than all the
+rest of a command. expand.py calls it once for each distinct expression that is neither a plain name nor in the
+table of compiled defaults (tools/build_parameters.py), so an ordinary command never does.
+
+A compiled part is a tuple of plain values, so that the table of compiled defaults can be a literal:
+
+    ("$", name, source)                          a reference
+    ("?", subject, then, otherwise, problem)     subject is a name or a comparison; then and otherwise are texts, or
+                                                 None where the form has none; problem is said after evaluation
+    ("=", left, operator, suffix, right)         a comparison; the operands are texts
+    ("f", name, text)                            a function call
+    ("!", evaluated, problem)                    a syntax error, said after the texts `evaluated` are expanded
+"""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from postfixpy.config.lines import SPACE, decode, encode
+
+if TYPE_CHECKING:
+    from lark import Lark, Token, Tree
+
+Part = tuple[Any, ...]
+
+OPERATORS = ("==", "!=", "<", "<=", ">=", ">")
+_EXPECTED = '"==" or "!="" or "<"" or "<="" or ">="" or ">"'
+
+
+@lru_cache(maxsize=1)
+def _parser() -> "Lark":
+    from lark import Lark
+
+    grammar = Path(__file__).with_name("conditional.lark").read_text(encoding="ascii")
+    return Lark(grammar, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+
+def first(text: str, octets: int = 20) -> str:
+    """The first `octets` bytes of `text`, as "%.20s" prints them."""
+    return decode(encode(text)[:octets])
+
+
+def _unbalanced(source: str) -> Part | None:
+    """$(...) can hold braces that do not match: the error for the first one."""
+    opened: list[int] = []
+    for position, char in enumerate(source):
+        if char == "{":
+            opened.append(position)
+        elif char == "}" and opened:
+            opened.pop()
+    if not opened:
+        return None
+    return ("!", (), f'unbalanced {{}} in attribute expression: "{source[opened[0] :]}"')
+
+
+def compile_expression(source: str) -> Part:
+    """The part for what stands between ``${`` and ``}`` when it is not a plain name."""
+    problem = _unbalanced(source)
+    if problem is not None:
+        return problem
+    tree: Any = _parser().parse(source)
+    return _BUILDERS[tree.data](tree.children)
+
+
+def _inside(group: "Tree[Token]") -> str:
+    """The text of a group or of the text after an old-style ? or :, blanks and nested braces as written."""
+    pieces = []
+    for child in group.children:
+        if isinstance(child, str):
+            pieces.append(str(child))
+        else:
+            pieces.append("{" + _inside(child) + "}")
+    return "".join(pieces)
+
+
+def _named(children: list[Any]) -> Part:
+    name = str(children[0]).strip(SPACE) if len(children) == 2 else ""
+    return _choose(name, children[-1])
+
+
+def _choose(subject: str | Part, choice: "Tree[Token]") -> Part:
+    texts = [_inside(child) for child in choice.children if not isinstance(child, str)]
+    junk = first(str(choice.children[-1])) if isinstance(choice.children[-1], str) else ""
+    if choice.data == "if_set":
+        return ("?", subject, texts[0], None, None)
+    if choice.data == "if_empty":
+        return ("?", subject, None, texts[0], None)
+    if choice.data == "either":
+        return ("?", subject, texts[0], texts[1], None)
+    if choice.data == "no_colon":
+        return ("?", subject, texts[0], None, f'":" expected at: "...{texts[0]}}}>>>{junk}"')
+    then = texts[0] if len(texts) == 2 else None
+    return ("?", subject, then, texts[-1], f'unexpected input at: "...{texts[-1]}}}>>>{junk}"')
+
+
+def _compared(children: list[Any]) -> Part:
+    comparison = _comparison(children[0])
+    if comparison[0] == "!" or len(children) == 1:
+        return comparison
+    return _choose(comparison, children[1])
+
+
+def _no_choice(children: list[Any]) -> Part:
+    comparison = _comparison(children[0])
+    if comparison[0] == "!":
+        return comparison
+    return ("!", (comparison[1], comparison[4]), f'"?" or ":" expected at: "...}}>>>{first(str(children[1]))}"')
+
+
+def _comparison(tree: "Tree[Token]") -> Part:
+    groups = [_inside(child) for child in tree.children if not isinstance(child, str)]
+    tokens = {child.type: str(child) for child in tree.children if isinstance(child, str)}
+    junk = first(tokens.get("JUNK", ""))
+    operator = tokens.get("OPERATOR", "")
+    suffix = tokens.get("SUFFIX", "")
+    if operator not in OPERATORS:
+        rest = _rest_of(tree) if operator else junk
+        return ("!", (), f'{_EXPECTED} expected at: "...{groups[0]}}}>>>{first(rest)}"')
+    if suffix not in ("", "level"):
+        return ("!", (), f'bad operator suffix at: "...{operator}>>>{suffix}"')
+    if tree.data == "no_right_operand":
+        return ("!", (), f'"{{expression}}" expected at: "...{{{groups[0]}}} {operator}>>>{junk}"')
+    return ("=", groups[0], operator, suffix, groups[1])
+
+
+def _rest_of(comparison: "Tree[Token]") -> str:
+    """The text from the bad operator on."""
+    pieces = []
+    for child in comparison.children[1:]:
+        pieces.append(str(child) if isinstance(child, str) else " {" + _inside(child) + "}")
+    return "".join(pieces)
+
+
+def _call(children: list[Any]) -> Part:
+    name = str(children[0]).strip(SPACE)
+    argument = _inside(children[1]).strip(SPACE)
+    if len(children) == 3:
+        return ("!", (), f'unexpected input at: "...{argument}}}>>>{first(str(children[2]))}"')
+    return ("f", name, argument)
+
+
+_BUILDERS = {"named": _named, "compared": _compared, "no_choice": _no_choice, "call": _call}

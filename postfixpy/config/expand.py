@@ -1,0 +1,373 @@
+""" "$" expansion of parameter values, as in every Postfix program.
+
+    $name ${name} $(name)     the value of name, expanded in turn; nothing if it has none
+    $$                        one $
+    ${...}                    the conditional and comparison forms of conditional.lark (3.0: with {} operands)
+
+Plain text and plain references are scanned by hand and never load the grammar. Each distinct text is compiled once.
+
+Policy: an error is a warning in Postfix's words followed by ExpansionError; the caller says what that means
+("dictionary mail_dict: macro processing error" in a service, "macro processing error" in postconf). Nesting deeper
+than 100 levels is an error. Only the chosen branch of a conditional is looked into, except by `scan`, which visits
+everything.
+
+Differs from Postfix: a comparison whose operand refers to itself without end exhausts the C stack there and is an
+ordinary nesting error here.
+"""
+
+from collections.abc import Callable
+
+from postfixpy import log
+from postfixpy.config.conditional import Part, compile_expression, first
+from postfixpy.config.lines import SPACE, encode
+from postfixpy.errors import FatalError
+
+Lookup = Callable[[str], str | None]
+"""A value's unexpanded text by name, None if there is none."""
+
+Template = tuple[str | Part, ...]
+
+MAX_NESTING = 100
+LONG_MAX = 2**63 - 1
+_NAME = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
+
+_templates: dict[str, Template] = {}
+_expressions: dict[str, Part] = {}
+
+
+class ExpansionError(Exception):
+    """The text cannot be expanded; why was said in a warning."""
+
+
+def compile_text(text: str) -> Template:
+    """The parts of `text`; compiled once for each distinct text."""
+    template = _templates.get(text)
+    if template is None:
+        template = _templates[text] = _compile(text)
+    return template
+
+
+def _compile(text: str) -> Template:
+    parts: list[str | Part] = []
+    literal = ""
+    position = 0
+    while True:
+        dollar = text.find("$", position)
+        if dollar < 0:
+            literal += text[position:]
+            break
+        literal += text[position:dollar]
+        position = dollar + 1
+        opener = text[position : position + 1]
+        if opener == "$":
+            literal += "$"
+            position += 1
+            continue
+        if literal:
+            parts.append(literal)
+            literal = ""
+        if opener and opener in "({":
+            end = _matching(text, position)
+            if end < 0:
+                parts.append(("!", (), f'truncated macro reference: "{text}"'))
+                break
+            source = text[position + 1 : end]
+            position = end + 1
+        else:
+            end = position
+            while end < len(text) and text[end] in _NAME:
+                end += 1
+            source = text[position:end]
+            position = end
+        if not source:
+            parts.append(("!", (), f'empty macro name: "{text}"'))
+            break
+        parts.append(_expression(source))
+    if literal:
+        parts.append(literal)
+    return tuple(parts)
+
+
+def _matching(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` closes, counting only its own kind; -1 if it does not."""
+    opener = text[start]
+    closer = ")" if opener == "(" else "}"
+    level = 0
+    for position in range(start, len(text)):
+        char = text[position]
+        if char == opener:
+            level += 1
+        elif char == closer:
+            level -= 1
+            if level == 0:
+                return position
+    return -1
+
+
+def _expression(source: str) -> Part:
+    name = source.strip(SPACE)
+    if _NAME.issuperset(name):
+        return ("$", name, source)
+    part = _expressions.get(source)
+    if part is None:
+        part = _expressions[source] = _name_error(source) or _compiled_default(source) or compile_expression(source)
+    return part
+
+
+def _name_error(source: str) -> Part | None:
+    """The error for a character that cannot be in a name, before any operator."""
+    start = len(source) - len(source.lstrip(SPACE))
+    position = start
+    while position < len(source) and source[position] in _NAME:
+        position += 1
+    rest = source[position:].lstrip(SPACE)
+    if not rest or rest[0] in "?:{":
+        return None
+    return ("!", (), f'attribute name syntax error at: "...{source[:position]}>>>{first(source[position:])}"')
+
+
+def _compiled_default(source: str) -> Part | None:
+    from postfixpy.config.compiled_defaults import COMPILED
+
+    return COMPILED.get(source)
+
+
+def _never(name: str) -> bool:
+    return False
+
+
+class _Expansion:
+    """One expansion under way: the result, the nesting level and whether it has failed."""
+
+    __slots__ = ("failed", "is_raw", "level", "lookup", "result")
+
+    def __init__(self, lookup: Lookup, is_raw: Callable[[str], bool]) -> None:
+        self.lookup = lookup
+        self.is_raw = is_raw
+        self.result: list[str] = []
+        self.level = 0
+        self.failed = False
+
+    def fail(self, text: str) -> None:
+        log.warning(text)
+        self.failed = True
+
+    def run(self, text: str) -> None:
+        template = compile_text(text)
+        last = len(template) - 1
+        for index, part in enumerate(template):
+            if isinstance(part, str):
+                if index == last and self.failed:
+                    break
+                if self.enter(part):
+                    self.result.append(part)
+                    self.level -= 1
+            elif part[0] == "!" and not part[1] and index == last and _ends_scan(part[2]):
+                self.fail(part[2])
+            elif self.enter(part[2] if part[0] == "$" else part[1]):
+                self.evaluate(part)
+
+    def enter(self, source: object) -> bool:
+        self.level += 1
+        if self.level > MAX_NESTING + 1:
+            self.fail(f'unreasonable macro call nesting: "{source}"')
+        return not self.failed
+
+    def evaluate(self, part: Part) -> None:
+        """Handle an entered part; on failure the level stays, as the nesting warnings of the real one show."""
+        kind = part[0]
+        if kind == "$":
+            value = self.lookup(part[1])
+            if value:
+                if "$" in value and not self.is_raw(part[1]):
+                    self.run(value)
+                else:
+                    self.literal(value, part[1])
+        elif kind == "?":
+            if not self.choose(part):
+                return
+        elif kind == "=":
+            truth = self.compare(part)
+            if truth is None:
+                return
+            if truth:
+                self.literal("true", "true")
+        elif kind == "f":
+            if not self.call(part[1], part[2]):
+                return
+        else:
+            for text in part[1]:
+                self.nested(text)
+            if not self.failed:
+                self.fail(part[2])
+            return
+        self.level -= 1
+
+    def literal(self, text: str, source: str) -> None:
+        """A looked-up value without references, which is one more level of text."""
+        if self.enter(text):
+            self.result.append(text)
+            self.level -= 1
+
+    def choose(self, part: Part) -> bool:
+        _, subject, then, otherwise, problem = part
+        if isinstance(subject, str):
+            chosen = bool(self.lookup(subject))
+        else:
+            truth = self.compare(subject)
+            if truth is None:
+                return False
+            chosen = truth
+        text = then if chosen else otherwise
+        if text is not None:
+            self.run(text)
+        if problem is not None:
+            self.fail(problem)
+            return False
+        return True
+
+    def nested(self, text: str) -> str:
+        """`text` expanded on its own, as the operands of comparisons and functions are."""
+        inner = _Expansion(self.lookup, self.is_raw)
+        inner.run(text)
+        self.failed = self.failed or inner.failed
+        return "".join(inner.result)
+
+    def compare(self, part: Part) -> bool | None:
+        _, left, operator, suffix, right = part
+        left, right = self.nested(left), self.nested(right)
+        try:
+            order = compare_levels(left, right) if suffix else compare_texts(left, right)
+        except ValueError as error:
+            self.fail(str(error))
+            return None
+        return None if self.failed else holds(order, operator)
+
+    def call(self, name: str, argument: str) -> bool:
+        if name != "domain_to_ascii":
+            self.fail(f'unknown function "{name}" at"...>>>{name}{{{argument}}}"')
+            return False
+        domain = self.nested(argument)
+        if self.failed:
+            return False
+        if not domain.isascii():
+            ascii_domain = _domain_to_ascii(domain)
+            if ascii_domain is None:
+                self.fail(f"bad domain argument in: 'domain_to_ascii{{{domain}}}'")
+                return False
+            domain = ascii_domain
+        self.result.append(domain)
+        return True
+
+
+def _ends_scan(problem: str) -> bool:
+    return problem.startswith(("truncated macro", "empty macro"))
+
+
+def holds(order: int, operator: str) -> bool:
+    """Whether a comparison with result `order` (negative, 0 or positive) fulfils `operator`."""
+    return {
+        "==": order == 0,
+        "!=": order != 0,
+        "<": order < 0,
+        "<=": order <= 0,
+        ">=": order >= 0,
+        ">": order > 0,
+    }[operator]
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def compare_texts(left: str, right: str) -> int:
+    """Numbers if both are all digits, else bytes. Raises FatalError for a number that does not fit a long."""
+    if _is_number(left) and _is_number(right):
+        for text in (left, right):
+            if int(text) > LONG_MAX:
+                raise FatalError(f"mac_exp_eval: bad conversion: {text}")
+        return int(left) - int(right)
+    one, two = encode(left), encode(right)
+    return (one > two) - (one < two)
+
+
+def parse_level(text: str) -> tuple[int, int, int]:
+    """A compatibility level, ``major[.minor[.patch]]``. Raises ValueError with Postfix's text."""
+    parts = text.lstrip(SPACE).split(".")
+    numbers = [int(part) for part in parts if _is_number(part)]
+    if len(numbers) != len(parts) or len(parts) > 3 or any(number > 65535 for number in numbers[1:]):
+        raise ValueError(f'malformed compatibility level syntax: "{text}"')
+    major, minor, patch = (*numbers, 0, 0)[:3]
+    return major, minor, patch
+
+
+def compare_levels(left: str, right: str) -> int:
+    """The order of two compatibility levels. Raises ValueError for a malformed one."""
+    one, two = parse_level(left), parse_level(right)
+    return (one > two) - (one < two)
+
+
+def _domain_to_ascii(domain: str) -> str | None:
+    import idna
+
+    try:
+        return idna.encode(domain, uts46=True, transitional=False).decode("ascii")
+    except idna.IDNAError:
+        return None
+
+
+def expand(text: str, lookup: Lookup, is_raw: Callable[[str], bool] = _never) -> str:
+    """`text` with all references expanded. `is_raw` names whose value is inserted unexpanded. Raises ExpansionError."""
+    if "$" not in text:
+        return text
+    expansion = _Expansion(lookup, is_raw)
+    try:
+        expansion.run(text)
+    except RecursionError:
+        log.warning(f'unreasonable macro call nesting: "{first(text, 100)}"')
+        raise ExpansionError from None
+    if expansion.failed:
+        raise ExpansionError
+    return "".join(expansion.result)
+
+
+def scan(text: str, found: Callable[[str], object]) -> None:
+    """Call `found` with every name that `text` refers to, in all branches. Syntax errors are only warnings here."""
+    if "$" not in text:
+        return
+    try:
+        _scan(text, found)
+    except ExpansionError:
+        pass  # already said; the scan only looks for names
+
+
+def _scan(text: str, found: Callable[[str], object]) -> None:
+    for part in compile_text(text):
+        if isinstance(part, str):
+            continue
+        kind = part[0]
+        if kind == "$":
+            found(part[1])
+        elif kind == "?":
+            subject = part[1]
+            if isinstance(subject, str):
+                found(subject)
+            else:
+                _scan(subject[1], found)
+                _scan(subject[4], found)
+            for branch in part[2:4]:
+                if branch is not None:
+                    _scan(branch, found)
+            if part[4] is not None:
+                log.warning(part[4])
+                raise ExpansionError
+        elif kind == "=":
+            _scan(part[1], found)
+            _scan(part[4], found)
+        elif kind == "f":
+            _scan(part[2], found)
+        else:
+            for inner in part[1]:
+                _scan(inner, found)
+            log.warning(part[2])
+            raise ExpansionError
