@@ -93,8 +93,8 @@ def test_log_line_with_everything():
         Recipient("a b@example.com", "alias"), "deferred", DSN("4.4.1", "", "no"), "h[::1]:25", stats, "may:none"
     )
     assert log_line("Q", outcome, "deferred", T + 2 * S) == (
-        'Q: to=<"a b"@example.com>, orig_to=<alias>, relay=h[::1]:25, conn_use=5, delay=2, delays=0/0/0/2, tls=may:none,'
-        " dsn=4.4.1, status=deferred (no)"
+        'Q: to=<"a b"@example.com>, orig_to=<alias>, relay=h[::1]:25, conn_use=5, delay=2, delays=0/0/0/2, '
+        "tls=may:none, dsn=4.4.1, status=deferred (no)"
     )
     internal = log_line("Q", outcome, "deferred", T, external=False, resolution=0)
     assert internal.startswith("Q: to=<a b@example.com>, orig_to=<alias>")
