@@ -32,7 +32,12 @@ class Channel(asyncio.Protocol):
         self._drain: asyncio.Future[None] | None = None
         self._closed = asyncio.get_running_loop().create_future()
         self._paused_reading = False
+        self._lists = 0
+        self._draining = False
+        self._between = False
         self.transport: asyncio.Transport | None = None
+        self.attributes: dict[str, str] = {}
+        """What the peer said about a connection that it passed (master.cf type pass): client_address and so on."""
 
     # asyncio.Protocol
 
@@ -96,6 +101,7 @@ class Channel(asyncio.Protocol):
             if parsed is not None:
                 pairs, end = parsed
                 del self._buffer[:end]
+                self._lists += 1
                 return pairs
             size = len(self._buffer)
             try:
@@ -140,11 +146,16 @@ class Channel(asyncio.Protocol):
         self._buffer[:0] = data
 
     async def wait_readable(self) -> bool:
-        """Wait without time limit for input; False when the peer hung up without sending any."""
+        """Wait without time limit for input; False when the peer hung up without sending any.
+
+        Also False when our process is ending (`drain_requests`) and this peer has had an answer before: such clients
+        keep their connection for a next request, and connect again when it has gone.
+        """
         timeout, self.timeout = self.timeout, None
+        self._between = self._lists > 0
         try:
             while not self._buffer:
-                if self._eof:
+                if self._eof or (self._draining and self._between):
                     return False
                 try:
                     await self._more("waiting")
@@ -153,6 +164,13 @@ class Channel(asyncio.Protocol):
             return True
         finally:
             self.timeout = timeout
+            self._between = False
+
+    def drain_requests(self) -> None:
+        """End this connection between two requests: see `wait_readable`."""
+        self._draining = True
+        if self._between:
+            self._wake()
 
     async def wait_closed_by_peer(self) -> None:
         """Read until the peer hangs up, within the time limit; what it sends is dropped. Never raises."""

@@ -50,6 +50,18 @@ class Service:
     single: ClassVar[bool] = False
     """One process, which never exits for idleness (qmgr, postlogd...); master.cf's maxproc is 1."""
 
+    datagrams: ClassVar[bool] = False
+    """The socket is unix-dgram: `datagram` is called with each datagram."""
+
+    privileged: ClassVar[bool] = False
+    """Needs root where master has it: master.cf must not say unprivileged."""
+
+    flow_delay: ClassVar[bool] = False
+    """Takes a token of the flow-control pipe for each client, and waits in_flow_delay when there is none (cleanup)."""
+
+    draining: bool = False
+    """The process takes no more clients: long-lived clients should be asked to leave (trivial-rewrite's flags)."""
+
     def __init__(self, context: Context) -> None:
         self.context = context
         self.view = context.view
@@ -67,6 +79,10 @@ class Service:
     async def triggered(self, requests: bytes) -> None:
         """Act on trigger requests, one byte each. A wakeup by master's timer is "W"."""
         raise NotImplementedError(f"{type(self).__name__} takes no triggers")
+
+    def datagram(self, data: bytes) -> None:
+        """Act on one datagram. Must not block."""
+        raise NotImplementedError(f"{type(self).__name__} takes no datagrams")
 
     def tables_changed(self) -> str | None:
         """The registered name of an open table whose file has changed, or None. When it names one, the runner logs

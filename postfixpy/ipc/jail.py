@@ -1,0 +1,89 @@
+"""Giving up privileges: chroot to the queue directory, and the mail owner's user id (chroot_uid(3); -c and -u).
+
+Python loads code when it is first used, which cannot work inside a chroot. `preload` therefore imports what the
+standard library and our dependencies load late: codecs, IDNA tables, DNS record types, the local time zone, and the C
+library's name-service modules (by one look-up). A file that Postfix needs in its jail (etc/resolv.conf, etc/hosts...)
+we need there, too.
+
+Without root nothing happens: the process has one user's rights from the start.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+
+from postfixpy.errors import FatalError
+
+MODULES = (
+    *("encodings.idna", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.punycode"),
+    *("encodings.utf_7", "stringprep", "unicodedata", "base64", "binascii", "json", "traceback", "linecache"),
+    *("hashlib", "hmac", "secrets", "random", "email.utils", "ipaddress", "getpass", "tempfile", "concurrent.futures"),
+    *("concurrent.futures.thread", "asyncio.sslproto", "ssl", "_strptime", "zoneinfo", "idna", "idna.core"),
+    *("idna.idnadata", "idna.uts46data"),
+)
+PACKAGES = ("dns.rdtypes", "dns.rdtypes.ANY", "dns.rdtypes.IN", "dns.rdtypes.CH")
+
+
+def preload() -> None:
+    """Load what would otherwise be loaded at first use. A module that is not installed is nobody's need."""
+    import socket
+    import time
+
+    for name in MODULES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    if "dns" in sys.modules:
+        for name in PACKAGES:
+            package = importlib.import_module(name)
+            for module in pkgutil.iter_modules(package.__path__, name + "."):
+                importlib.import_module(module.name)
+    for place in [m for m in sys.modules if m.startswith("postfixpy.") and hasattr(sys.modules[m], "__path__")]:
+        if place in ("postfixpy.commands", "postfixpy.services", "postfixpy.migrate"):
+            continue
+        for module in pkgutil.iter_modules(sys.modules[place].__path__, place + "."):
+            try:
+                importlib.import_module(module.name)
+            except ImportError:
+                pass
+    time.tzset()
+    try:
+        socket.getaddrinfo("localhost", 25)
+    except OSError:
+        pass
+
+
+def drop_privileges(directory: str, owner: str) -> None:
+    """Change the root directory to `directory` and the user to `owner`; "" leaves that as it is.
+
+    Does nothing when not root. Raises FatalError.
+    """
+    if os.geteuid() != 0 or not (directory or owner):
+        return
+    uid = gid = 0
+    if owner:
+        uid, gid = user_ids(owner)
+        os.setgid(gid)
+        os.initgroups(owner, gid)
+    if directory:
+        preload()
+        try:
+            os.chroot(directory)
+            os.chdir("/")
+        except OSError as error:
+            raise FatalError(f"chroot({directory}): {os.strerror(error.errno or 0)}") from None
+    if owner:
+        os.setuid(uid)
+
+
+def user_ids(name: str) -> tuple[int, int]:
+    """The (user id, group id) of a user. Raises FatalError."""
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise FatalError(f"unknown user: {name}") from None
+    return entry.pw_uid, entry.pw_gid

@@ -1,0 +1,122 @@
+"""Which program a row of master.cf runs, with which arguments and environment (spec/smtp-client.md 15.1). Pure but for
+looking whether files exist.
+
+A program that we have (`postfixpy.services.PROGRAMS`) runs as ours; any other must be an executable of that name in
+daemon_directory, a real Postfix daemon, and gets exactly what the real master gives it. A row for which there is
+neither is not started: its socket does not exist, so the queue manager defers that mail ("mail transport unavailable").
+"""
+
+import os
+from collections.abc import Mapping
+
+from postfixpy.config import MasterEntry
+
+from . import PROGRAMS
+
+CONSEQUENCES = {
+    "anvil": "client rates are not limited",
+    "dnsblog": "postscreen cannot use DNS lists",
+    "flush": "ETRN and sendmail -qR find nothing to flush",
+    "pickup": "locally submitted mail stays in maildrop",
+    "postscreen": "connections to it are refused",
+    "proxymap": "proxy: tables are unavailable, and mail that needs them is deferred",
+    "qmqpd": "connections to it are refused",
+    "qmgr": "mail stays in the queue",
+    "scache": "connections are not kept between processes",
+    "showq": "the queue cannot be listed through it",
+    "smtpd": "connections to it are refused",
+    "spawn": "connections to it are refused",
+    "tlsmgr": "TLS sessions are not kept between processes",
+    "tlsproxy": "TLS connections are not kept between processes",
+    "verify": "addresses cannot be verified",
+}
+
+
+def is_ours(command: str) -> bool:
+    """Whether we have the program that a row names."""
+    if command not in PROGRAMS:
+        return False
+    module = os.path.join(os.path.dirname(__file__), PROGRAMS[command].partition(":")[0])
+    return os.path.exists(module + ".py") or os.path.exists(os.path.join(module, "__init__.py"))
+
+
+def unavailable(entry: MasterEntry, path: str) -> str | None:
+    """The line to log for a row whose program does not exist, or None. `path` is daemon_directory/command."""
+    if is_ours(entry.command) or os.access(path, os.X_OK):
+        return None
+    effect = CONSEQUENCES.get(entry.process_name, "mail for it is deferred")
+    return f'service "{entry.name}" ({entry.type}): no program "{entry.command}" here and no {path} -- {effect}'
+
+
+def arguments(
+    entry: MasterEntry, *, sockets: int, local: bool, detached: bool, verbose: int, stress: bool, root: bool
+) -> list[str]:
+    """The words that follow the program's name.
+
+    `sockets` is the number of listening sockets; `local`: only clients on this machine can connect; `stress`: all
+    processes of the service are busy. Without `root`, -u and -c are left out, because the process could not obey.
+    """
+    words = []
+    if entry.maxproc == 1:
+        words.append("-l")
+    if entry.maxproc == 0:
+        words.append("-z")
+    if entry.process_name != entry.name:
+        words += ["-n", entry.name]
+    words += ["-t", entry.type]
+    if not detached:
+        words.append("-d")
+    if verbose:
+        words.append("-v")
+    if entry.unprivileged and root:
+        words.append("-u")
+    if entry.chroot and root:
+        words.append("-c")
+    if not local and entry.maxproc > 1:
+        words += ["-o", "stress=yes" if stress else "stress="]
+    if sockets > 1:
+        words += ["-s", str(sockets)]
+    return words + entry.args
+
+
+def environment(names: str, present: Mapping[str, str], directory: str) -> dict[str, str]:
+    """The environment that master and its children have: import_environment, and our own POSTFIXPY_ variables.
+
+    `names` is the parameter's value: names, and name=value settings. `directory` is the configuration directory.
+    """
+    kept = {name: value for name, value in present.items() if name.startswith("POSTFIXPY_")}
+    for item in split_list(names):
+        name, equals, value = item.partition("=")
+        if equals:
+            kept[name] = value
+        elif name in present:
+            kept[name] = present[name]
+    kept["MAIL_CONFIG"] = directory
+    return kept
+
+
+def split_list(text: str) -> list[str]:
+    """The items of a list, separated by commas and blanks; ``{a = b}`` is one item, ``a=b`` (mail_parm_split(3))."""
+    from postfixpy.config.lines import COMMA_SPACE, extract_braces, split_quoted
+
+    items = []
+    for word in split_quoted(text, COMMA_SPACE):
+        if word.startswith("{"):
+            word, _ = extract_braces(word, strip=True)
+            name, equals, value = word.partition("=")
+            word = name.rstrip() + equals + value.lstrip()
+        items.append(word)
+    return items
+
+
+def disabled(entry_name: str, entry_type: str, patterns: str) -> bool:
+    """Whether master_service_disable names a service: ``name/type``, a type, "!" inverts; the old ``name.type`` too."""
+    for pattern in split_list(patterns):
+        if "/" not in pattern and "." in pattern:
+            name, _, kind = pattern.rpartition(".")
+            pattern = f"{name}/{kind}"
+        bare = pattern.lstrip("!")
+        subject = f"{entry_name}/{entry_type}" if "/" in bare else entry_type
+        if subject.lower() == bare.lower():
+            return (len(pattern) - len(bare)) % 2 == 0
+    return False

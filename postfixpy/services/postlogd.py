@@ -1,0 +1,67 @@
+"""postlogd(8): writes the records that programs send to public/postlog into maillog_file.
+
+A datagram is one record, already in its final form (`postfixpy.ipc.logging.record`). The file is opened once, before a
+chroot; ``postfix reload`` ends this process, and the next one opens the file anew, which is how rotation works. When
+maillog_file has been emptied, records of programs that do not know yet go to syslog, under their sender's name.
+"""
+
+import os
+
+from postfixpy import log
+from postfixpy.errors import FatalError
+from postfixpy.ipc import logging
+from postfixpy.ipc.service import Context, Service
+
+
+class Postlogd(Service):
+    """The service `postlog` of type unix-dgram, with a process limit of 1."""
+
+    single = True
+    datagrams = True
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._file = -1
+
+    async def pre_jail(self) -> None:
+        if self.context.words:
+            raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
+        if not self.view.maillog_file:
+            return
+        self._file = logging.open_logfile(self.view.maillog_file)
+        logger = logging.Logger(logging.task(self.context.program, self.view), self.view.myhostname)
+        logger.to_stream(self._file, as_json=False)
+        log.set_sink(logger)  # never to our own socket: that would be a loop
+
+    def datagram(self, data: bytes) -> None:
+        if self._file >= 0:
+            try:
+                logging.write_all(self._file, data + b"\n")
+            except OSError:
+                pass  # the disk is full; there is nobody to tell
+            return
+        _forward(data.decode("utf-8", "surrogateescape"), self.view.syslog_facility)
+
+    async def stop(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+
+
+def split_record(line: str) -> tuple[str, str] | None:
+    """The ``name[pid]`` and the text of a record; None when it is not one."""
+    fields = line.split(None, 4)
+    if len(fields) < 5:
+        return None
+    name, colon, text = fields[4].partition(":")
+    return (name, text.lstrip(" ")) if colon else None
+
+
+def _forward(line: str, facility: str) -> None:
+    """Send a record to syslog under the name of its sender."""
+    parts = split_record(line)
+    if parts is None:
+        return
+    name, bracket, pid = parts[0].partition("[")
+    logger = logging.Logger(name, "")
+    logger.to_syslog(facility)
+    logger.send_text(parts[1], pid.rstrip("]") if bracket else str(os.getpid()))
