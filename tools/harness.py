@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,15 @@ class Sink:
             self.process.stdout.close()
 
 
+def _open_to_mail_owner(directory: Path) -> dict[str, str]:
+    """Started by root, a mail system gives up its privileges: its owner is then an account that every machine
+    has, which may pass through the temporary directories that only root can enter. Returns the settings."""
+    for parent in (directory, *directory.parents):
+        if parent.is_relative_to(tempfile.gettempdir()) and parent.owner() == "root":
+            parent.chmod(parent.stat().st_mode | 0o011)
+    return {"mail_owner": "nobody", "setgid_group": "nogroup"}
+
+
 class MailSystem:
     """A configuration running under our master, in `directory`."""
 
@@ -61,7 +71,9 @@ class MailSystem:
         shutil.copytree(FIXTURES / fixture, self.config)
         for name in ("spool", "lib"):
             (directory / name).mkdir(exist_ok=True)
+        owner = _open_to_mail_owner(directory) if os.geteuid() == 0 else {}
         settings = {
+            **owner,
             "queue_directory": str(self.queue),
             "data_directory": str(directory / "lib"),
             "maillog_file": "/dev/stdout",
