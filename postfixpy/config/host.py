@@ -7,7 +7,7 @@ getifaddrs(3) and only that gives secondary addresses and their masks.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from postfixpy.errors import FatalError
 
@@ -139,7 +139,13 @@ def own_addresses(inet_interfaces: str, families: set[int]) -> list[InterfaceAdd
     return chosen
 
 
-def _resolve(host: str, families: set[int]) -> list[tuple[int, bytes]]:
+def proxy_addresses(proxy_interfaces: str, families: set[int]) -> list[tuple[int, bytes]]:
+    """The addresses (family, packed) of a proxy or NAT that brings us mail (proxy_inet_addr(3)). Raises FatalError."""
+    hosts = proxy_interfaces.replace(",", " ").split()
+    return [found for host in hosts for found in _resolve(host, families, "proxy_interfaces")]
+
+
+def _resolve(host: str, families: set[int], parameter: str = "inet_interfaces") -> list[tuple[int, bytes]]:
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         answers = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
@@ -151,24 +157,44 @@ def _resolve(host: str, families: set[int]) -> list[tuple[int, bytes]]:
         if family in families and (family, packed) not in found:
             found.append((int(family), packed))
     if not found:
-        raise FatalError(f"config variable inet_interfaces: host not found: {host}")
+        raise FatalError(f"config variable {parameter}: host not found: {host}")
     return found
 
 
-def networks(inet_interfaces: str, inet_protocols: str, style: str) -> str:
-    """The default of mynetworks: patterns, each followed by a blank, for `style` (class, subnet or host)."""
+def networks(
+    inet_interfaces: str, inet_protocols: str, style: str, trace: Callable[[str], None] | None = None
+) -> str:
+    """The default of mynetworks: patterns, each followed by a blank, for `style` (class, subnet or host).
+
+    `trace` gets what a verbose Postfix program says on the way. Raises FatalError.
+    """
+    families = protocol_families(inet_protocols)
+    if not families:
+        return ""
     if style not in ("class", "subnet", "host"):
         words = style.replace(",", " ").split()
         if len(words) != 1 and all(word in ("class", "subnet", "host") for word in words):
             raise FatalError(f"bad mynetworks_style value: {style}; specify exactly one value")
         unknown = [word for word in words if word not in ("class", "subnet", "host")]
         raise FatalError(f'unknown mynetworks mask style value "{unknown[0]}" in "{style}"')
+    own = own_addresses(inet_interfaces, families)
+    if trace is not None:
+        trace(f"name_mask: {inet_protocols}")
+        trace(f"name_mask: {style}")
+        for family, label in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
+            count = sum(address.family == family for address in own)
+            trace(f"inet_addr_local: configured {count} {label} addresses")
     patterns: list[str] = []
-    for own in own_addresses(inet_interfaces, protocol_families(inet_protocols)):
-        pattern = _pattern(own, style)
+    for address in own:
+        pattern = _pattern(address, style)
+        if trace is not None:
+            trace(f"been_here: {pattern}: {int(pattern in patterns)}")
         if pattern not in patterns:
             patterns.append(pattern)
-    return "".join(f"{pattern} " for pattern in patterns)
+    result = "".join(f"{pattern} " for pattern in patterns)
+    if trace is not None:
+        trace(f"mynetworks_core: {result}")
+    return result
 
 
 def _pattern(own: InterfaceAddress, style: str) -> str:

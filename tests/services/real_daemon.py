@@ -1,0 +1,82 @@
+"""Starts one daemon of the real Postfix as master(8) would, with a private configuration and queue directory."""
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+DAEMONS = Path("/usr/lib/postfix/sbin")
+
+
+class RealDaemon:
+    """A running daemon, as a context manager. Its socket is `path`.
+
+    main.cf must set maillog_file, so that the daemon logs to postlogd: we listen there, and `log()` gives the records.
+    """
+
+    def __init__(self, program: str, service: str, config: Path, queue: Path) -> None:
+        self.program, self.service, self.config, self.queue = program, service, config, queue
+        self.path = queue / "private" / service
+
+    def __enter__(self) -> "RealDaemon":
+        for name in ("pid", "private", "public"):
+            (self.queue / name).mkdir(parents=True, exist_ok=True)
+        self.path.unlink(missing_ok=True)
+        postlog = self.queue / "public" / "postlog"
+        postlog.unlink(missing_ok=True)
+        self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._log.bind(str(postlog))
+        self._log.setblocking(False)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self.path))
+        listener.listen(100)
+        flow = os.pipe()
+        status_read, status_write = os.pipe()
+        self._status = status_read
+        wanted = {3: flow[0], 4: flow[1], 5: status_write, 6: listener.fileno()}
+        high = {target: os.dup2(fd, 100 + target) for target, fd in wanted.items()}
+
+        def arrange() -> None:
+            for target, fd in high.items():
+                os.dup2(fd, target)
+
+        argv = [str(DAEMONS / self.program), "-n", self.service, "-t", "unix"]
+        environment = {"MAIL_CONFIG": str(self.config), "GENERATION": "0", "LANG": "C", "TZ": os.environ.get("TZ", "")}
+        self._stderr = open(self.queue / f"{self.service}.stderr", "wb")  # closed in __exit__
+        self.process = subprocess.Popen(
+            argv,
+            env={name: value for name, value in environment.items() if value},
+            pass_fds=(3, 4, 5, 6),
+            preexec_fn=arrange,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._stderr,
+        )
+        for fd in (*flow, status_write, *high.values()):
+            os.close(fd)
+        listener.close()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        os.close(self._status)
+        self._stderr.close()
+        self._log.close()
+
+    def connect(self, timeout: float = 20.0) -> socket.socket:
+        """A connection to the daemon."""
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(timeout)
+        client.connect(str(self.path))
+        return client
+
+    def log(self) -> list[str]:
+        """What was logged since the last call, without time stamp, host and process."""
+        lines = []
+        while True:
+            try:
+                record = self._log.recv(65536).decode("utf-8", "surrogateescape")
+            except BlockingIOError:
+                return lines
+            lines.append(record.rstrip("\n").partition("]: ")[2])
