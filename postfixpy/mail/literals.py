@@ -14,8 +14,8 @@ def ipv4_complaint(address: str) -> str:
     """Why `address` is not a dotted quad, or ""."""
     where = "valid_ipv4_hostaddr:"
     count, value, in_octet = 0, 0, False
-    following = [*address[1:], ""]
-    for c, after in zip(address, following, strict=True):
+    for position, c in enumerate(address):
+        after = address[position + 1 : position + 2]
         if c.isascii() and c.isdigit():
             if not in_octet:
                 in_octet, value = True, 0
