@@ -3,7 +3,7 @@
 Python loads code when it is first used, which cannot work inside a chroot. `preload` therefore imports what the
 standard library and our dependencies load late: codecs, IDNA tables, DNS record types, the local time zone, and the C
 library's name-service modules (by one look-up). A file that Postfix needs in its jail (etc/resolv.conf, etc/hosts...)
-we need there, too.
+we need there, too. The same is done when the mail owner cannot read the interpreter's files.
 
 Without root nothing happens: the process has one user's rights from the start.
 """
@@ -67,8 +67,9 @@ def drop_privileges(directory: str, owner: str) -> None:
         uid, gid = user_ids(owner)
         os.setgid(gid)
         os.initgroups(owner, gid)
-    if directory:
+    if directory or not _can_read_code(uid):
         preload()
+    if directory:
         try:
             os.chroot(directory)
             os.chdir("/")
@@ -76,6 +77,17 @@ def drop_privileges(directory: str, owner: str) -> None:
             raise FatalError(f"chroot({directory}): {os.strerror(error.errno or 0)}") from None
     if owner:
         os.setuid(uid)
+
+
+def _can_read_code(uid: int) -> bool:
+    """Whether a user can load modules: not when the interpreter is in root's home directory."""
+    if uid == 0:
+        return True
+    os.seteuid(uid)
+    try:
+        return all(os.access(path, os.R_OK, effective_ids=True) for path in (os.__file__, __file__))
+    finally:
+        os.seteuid(0)
 
 
 def user_ids(name: str) -> tuple[int, int]:

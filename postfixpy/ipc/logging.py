@@ -162,6 +162,11 @@ class Logger:
         self._send = _Datagrams(path).send
         self._fallback = fallback
 
+    def without_postlogd(self) -> None:
+        """From now on write to the file that `to_postlog` got: postlogd is about to end."""
+        if self._send is not None:
+            self._send = lambda data: False
+
     def to_syslog(self, facility: str) -> None:
         """Send to the local syslog."""
         self._syslog = _Datagrams(DEV_LOG)

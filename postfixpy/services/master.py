@@ -101,7 +101,7 @@ def _supervise(
     kept = environment(view.import_environment, os.environ, os.path.abspath(config.directory))
     os.environ.clear()
     os.environ.update(kept)
-    logging.install("master", view, fallback=True)
+    logger = logging.install("master", view, fallback=True)
     try:
         os.chdir(view.queue_directory)
     except OSError as error:
@@ -115,7 +115,7 @@ def _supervise(
         owner = user_ids(view.mail_owner)
     locks = [take_lock("pid/master.pid"), take_data_lock(view.data_directory, owner)]
     _raise_limits()
-    supervisor = Supervisor(config, view, detached=detached, verbose=verbose, owner=owner)
+    supervisor = Supervisor(config, view, logger, detached=detached, verbose=verbose, owner=owner)
     if exit_time is not None:
         supervisor.end_after(int(exit_time) if exit_time.isdecimal() else 0)
     supervisor.configure()

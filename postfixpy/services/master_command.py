@@ -14,6 +14,9 @@ from postfixpy.config import MasterEntry
 from . import PROGRAMS
 
 CONSEQUENCES = {
+    "bounce": "undeliverable mail is deferred",
+    "cleanup": "no mail can be submitted",
+    "trivial-rewrite": "no address can be resolved, and mail stays in the queue",
     "anvil": "client rates are not limited",
     "dnsblog": "postscreen cannot use DNS lists",
     "flush": "ETRN and sendmail -qR find nothing to flush",

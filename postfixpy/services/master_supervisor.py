@@ -17,8 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from postfixpy import log
-from postfixpy.config import Configuration, MasterEntry, View
+from postfixpy.config import Configuration, MasterEntry, View, load
 from postfixpy.errors import FatalError
+from postfixpy.ipc import logging
 from postfixpy.ipc.launch import command_line
 from postfixpy.ipc.master_status import FLOW_READ, FLOW_WRITE, LISTEN, SIZE, STATUS, unpack
 
@@ -62,9 +63,16 @@ class Supervisor:
     """A master. `detached`: children are not told -d; `owner`: the mail owner's ids, None without root."""
 
     def __init__(
-        self, config: Configuration, view: View, *, detached: bool, verbose: int, owner: tuple[int, int] | None
+        self,
+        config: Configuration,
+        view: View,
+        logger: logging.Logger,
+        *,
+        detached: bool,
+        verbose: int,
+        owner: tuple[int, int] | None,
     ) -> None:
-        self.config, self.view = config, view
+        self.config, self.view, self.logger = config, view, logger
         self.services: dict[tuple[str, str], Running] = {}
         self._detached, self._verbose, self._owner = detached, verbose, owner
         self._selector = selectors.DefaultSelector()
@@ -75,6 +83,7 @@ class Supervisor:
         self._pids: dict[int, Running] = {}
         self._signals: set[int] = set()
         self._exit: int | None = None
+        self._missing: set[str] = set()
         self._flow = tuple(high(fd) for fd in os.pipe())
         for fd in self._flow:
             os.set_blocking(fd, False)
@@ -83,7 +92,7 @@ class Supervisor:
 
     def configure(self) -> None:
         """Start the services of master.cf, or apply what has changed in it. Raises FatalError."""
-        seen = set()
+        seen, missing = set(), set()
         if not listen.families(self.view.inet_protocols):
             log.warning(f"all network protocols are disabled (inet_protocols = {self.view.inet_protocols})")
             log.warning('disabling all type "inet" services in master.cf')
@@ -93,7 +102,9 @@ class Supervisor:
             path = f"{self.view.daemon_directory}/{entry.command}"
             problem = command.unavailable(entry, path)
             if problem is not None:
-                log.warning(problem)
+                if problem not in self._missing:
+                    log.warning(problem)
+                missing.add(problem)
                 continue
             key = (listen.internal_name(entry), entry.type)
             seen.add(key)
@@ -105,6 +116,7 @@ class Supervisor:
                 self._restart(running, entry, path)
         for key in [key for key in self.services if key not in seen]:
             self._stop(self.services.pop(key))
+        self._missing = missing
 
     def _enabled(self, entry: MasterEntry) -> bool:
         if entry.type == "inet" and not listen.families(self.view.inet_protocols):
@@ -212,6 +224,7 @@ class Supervisor:
         """End all processes of this mail system, and this one."""
         self._exit = number
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        self.logger.without_postlogd()
         if os.getpgrp() == os.getpid() != 1:
             os.killpg(0, signal.SIGTERM)
         for pid in self._pids:
@@ -400,16 +413,13 @@ class Supervisor:
     def _reload(self) -> None:
         """Read both files again. A file that is wrong now leaves everything as it was."""
         try:
-            from postfixpy.config import load
-            from postfixpy.ipc import logging
-
             config = load(self.config.directory)
             view = config.view(process_name="master")
             _ = config.master
             log.info(f"reload -- version {view.mail_version}, configuration {config.directory}")
             self.config, self.view = config, view
             self.configure()
-            logging.install("master", view, fallback=True)
+            self.logger = logging.install("master", view, fallback=True)
         except FatalError as error:
             log.error(f"reload failed, the previous configuration stays in effect: {error}")
 

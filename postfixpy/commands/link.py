@@ -1,0 +1,80 @@
+"""postfixpy link: writes small executables with the plain names of Postfix's programs.
+
+    postfixpy link --commands DIR     sendmail, mailq, postconf...: put DIR in PATH, or link sendmail_path to it
+    postfixpy link --daemons DIR      smtp, qmgr, cleanup...: DIR is usable as, or in, a Postfix daemon_directory
+
+Each is a script of a few lines for this interpreter, by absolute path and isolated (-I), because master gives its
+children no PATH and a working directory that others may write. A script does not see the name that master called it by,
+so the name is the file's own. An existing file is replaced only when it is one of ours.
+"""
+
+import os
+import sys
+
+MARK = "# Written by: postfixpy link"
+
+
+def script(root: str, interpreter: str) -> str:
+    """The text of an executable; `root` is the directory that holds the package, `interpreter` is absolute."""
+    return f"""\
+#!{interpreter} -I
+{MARK}
+import os
+import sys
+
+sys.path.append({root!r})
+from postfixpy.__main__ import run
+
+name = os.path.basename(sys.argv[0])
+sys.exit(run(name, [name, *sys.argv[1:]]))
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Write the executables. Returns the exit status: 64 for wrong usage, 1 when a file cannot be written."""
+    from postfixpy.commands import COMMANDS
+    from postfixpy.services import PROGRAMS
+
+    names = {"--commands": sorted(set(COMMANDS) - {"link", "sink"}), "--daemons": sorted({*PROGRAMS, "master"})}
+    arguments = argv[1:]
+    if not arguments or len(arguments) % 2 or any(option not in names for option in arguments[::2]):
+        sys.stderr.write("usage: postfixpy link [--commands DIR] [--daemons DIR]\n")
+        return 64
+    if len(sys.executable) + 6 > 255:
+        sys.stderr.write(f"postfixpy link: the interpreter's path is too long for a script: {sys.executable}\n")
+        return 1
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    text = script(root, sys.executable)
+    for option, directory in zip(arguments[::2], arguments[1::2], strict=True):
+        for name in names[option]:
+            problem = _write(os.path.join(directory, name), text)
+            if problem:
+                sys.stderr.write(f"postfixpy link: {problem}\n")
+                return 1
+        sys.stdout.write(f"{directory}: {' '.join(names[option])}\n")
+    return 0
+
+
+def _write(path: str, text: str) -> str:
+    """Write one executable in place of an older one of ours. Returns what went wrong, or ""."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.lexists(path) and not _is_ours(path):
+            return f"{path} exists and was not written by postfixpy link; it is left alone"
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(path + ".new", 0o755)
+        os.replace(path + ".new", path)
+    except OSError as error:
+        return f"{path}: {os.strerror(error.errno or 0)}"
+    return ""
+
+
+def _is_ours(path: str) -> bool:
+    if os.path.islink(path):
+        return False
+    try:
+        with open(path, "rb") as file:
+            return MARK.encode() in file.read(2000)
+    except OSError:
+        return False
