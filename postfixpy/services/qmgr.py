@@ -1,0 +1,106 @@
+"""qmgr(8): the queue manager. Mail from the incoming queue to delivery agents, and what follows from their answers.
+
+Looks at the incoming queue when it is triggered, and at the deferred queue every queue_run_delay seconds; keeps at most
+qmgr_message_active_limit messages active; resolves their recipients with trivial-rewrite(8); schedules deliveries by
+transport and destination; then returns, defers or removes each message. The parts are in `queue_manager`.
+
+Agents and the bounce family may be Postfix's own: their release is the one that the configuration is read as
+(`view.release`: POSTFIXPY_VERSION, else 3.11), because that decides an attribute's name in their protocol.
+
+Where it differs from Postfix
+- An agent that does not answer within daemon_timeout is given up like one that crashed; Postfix ends its queue manager.
+- A transport never has more connections than its process limit in master.cf.
+- Recipients are resolved, and more of them read, without stopping deliveries meanwhile.
+- Stop and reload leave running deliveries to their agents, as Postfix does; a message that is still being delivered
+  when the next queue manager starts is looked at a minute later.
+"""
+
+import os
+import time
+
+from postfixpy import log
+from postfixpy.errors import FatalError
+from postfixpy.ipc.disposition import Reporter
+from postfixpy.ipc.rewrite import RewriteClient
+from postfixpy.ipc.service import Context, Service
+from postfixpy.mail.queue import Queue
+
+from .queue_manager.flow import Flow
+from .queue_manager.manager import Manager
+from .queue_manager.notices import Notices
+from .queue_manager.routing import Policy
+from .queue_manager.scheduler import Scheduler
+from .queue_manager.settings import Settings, TransportSettings
+from .queue_manager.store import Store
+
+
+class QueueManager(Service):
+    """The service: a trigger server, one process."""
+
+    triggers = True
+    single = True
+
+    manager: Manager
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        if context.words:
+            raise FatalError(f"unexpected command-line argument: {context.words[0]}")
+
+    async def pre_jail(self) -> None:
+        """Open the tables that logging a deferral needs (fast_flush_domains)."""
+        self.reporter = Reporter.of(self.view)
+
+    def tables_changed(self) -> str | None:
+        """See Service."""
+        return self.reporter.tables_changed()
+
+    async def start(self) -> None:
+        """Read the parameters, move active mail back to incoming, start scanning."""
+        view = self.view
+        settings = Settings.read(view)
+        store = Store(Queue("", view.hash_queue_names, view.hash_queue_depth))
+        rewrite = RewriteClient(
+            f"private/{view.rewrite_service_name}",
+            timeout=view.qmgr_ipc_timeout,
+            idle=view.ipc_idle,
+            ttl=view.ipc_ttl,
+        )
+        self.manager = Manager(
+            settings,
+            Scheduler(settings, self._transport, time.time()),
+            store,
+            rewrite,
+            Notices(view, self.reporter, view.release),
+            Policy.read(view),
+            Flow.inherited(view.in_flow_delay, view.default_process_limit),
+            fatal=self._fatal,
+            release=view.release,
+            agent_timeout=view.daemon_timeout,
+            verp_filter=view.verp_delimiter_filter,
+            external_addresses=view.info_log_address_format == "external",
+        )
+        self.manager.start()
+
+    async def triggered(self, requests: bytes) -> None:
+        """Requests of postqueue, cleanup and master: see `queue_manager.scan`."""
+        self.manager.triggered(requests)
+
+    async def stop(self) -> None:
+        """Leave running deliveries to their agents."""
+        await self.manager.stop()
+        self.reporter.close()
+
+    def _transport(self, name: str) -> TransportSettings:
+        """The parameters of a transport, and how many processes its row in master.cf allows."""
+        try:
+            row = self.context.config.entry(name, "unix")
+        except FatalError:
+            row = None  # master.cf was edited and is wrong now; master itself runs on with the old one
+        return TransportSettings.read(self.view, name, row.maxproc if row is not None else 0)
+
+    def _fatal(self, error: FatalError) -> None:
+        """A background task cannot go on: end at once, as a Postfix daemon does. The queue is safe at any moment."""
+        log.fatal(str(error))
+        time.sleep(1)
+        os._exit(error.status)

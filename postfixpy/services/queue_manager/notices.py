@@ -1,0 +1,104 @@
+"""What the queue manager asks of the bounce, defer and trace services, and the recipients that it disposes of itself.
+
+A request that fails leaves the log where it is, and the message is deferred: the next attempt asks again.
+
+Source: qmgr(8), abounce(3), spec/smtp-client.md 15.8.
+"""
+
+from typing import TYPE_CHECKING
+
+from postfixpy import log
+from postfixpy.ipc import bounce
+from postfixpy.ipc.message import CURRENT, Release
+from postfixpy.mail.delivery import MessageStats, Recipient
+from postfixpy.mail.dsn import DSN
+from postfixpy.mail.outcome import Outcome
+from postfixpy.mail.queue import ACTIVE
+
+from .model import Message
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
+    from postfixpy.ipc.disposition import Reporter
+    from postfixpy.mail.queue import QueueFile
+
+_TIMEOUT = 1000.0
+"""Seconds that the service may take to return a message (abounce(3))."""
+
+
+class Notices:
+    """Clients of the three services that `view` names. `release` is the Postfix release of the services."""
+
+    def __init__(self, view: "View", reporter: "Reporter", release: Release = CURRENT) -> None:
+        self.reporter = reporter
+        self.release = release
+        self.bounce_path = f"private/{view.bounce_service_name}"
+        self.defer_path = f"private/{view.defer_service_name}"
+        self.trace_path = f"private/{view.trace_service_name}"
+        self._verp = not view.disable_verp_bounces
+
+    async def bounce(self, message: Message) -> bool:
+        """Return the message for what the bounce log holds. False: the message must be deferred."""
+        return await self._return(message, self.bounce_path, 0)
+
+    async def expire(self, message: Message) -> bool:
+        """Return the message for what the defer log holds: it is too old."""
+        return await self._return(message, self.defer_path, bounce.DELETE_RECIPIENTS)
+
+    async def _return(self, message: Message, path: str, flags: int) -> bool:
+        e = message.envelope
+        common = (path, flags, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags)
+        if e.verp_delimiters and self._verp:
+            sent = await bounce.verp(*common, e.verp_delimiters, timeout=_TIMEOUT, release=self.release)
+            return _outcome(message, sent, "verp-bounce")
+        sent = await bounce.flush(*common, timeout=_TIMEOUT, release=self.release)
+        return _outcome(message, sent, "bounce")
+
+    async def warn(self, message: Message) -> bool:
+        """Warn the sender of the delay, for what the defer log holds."""
+        e = message.envelope
+        sent = await bounce.warn(
+            *(self.defer_path, 0, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags),
+            timeout=_TIMEOUT,
+            release=self.release,
+        )
+        return _outcome(message, sent, "delay warning")
+
+    async def trace(self, message: Message) -> bool:
+        """Send the delivery report for what the trace log holds."""
+        e = message.envelope
+        sent = await bounce.trace(
+            *(self.trace_path, e.trace_flags, ACTIVE, e.queue_id, e.encoding, e.sendopts),
+            *(e.from_, e.envelope_id, e.ret_flags),
+            timeout=_TIMEOUT,
+            release=self.release,
+        )
+        return _outcome(message, sent, "trace")
+
+    async def defer(self, message: Message, recipients: list[Recipient], reason: DSN) -> bool:
+        """Defer recipients without an agent. True: they need no more attempts all the same (they were probes)."""
+        settled = True
+        for recipient in recipients:
+            outcome = Outcome(recipient, "deferred", reason, stats=_stats(message))
+            result = await self.reporter.defer(message.envelope.trace_flags, message.queue_id, outcome)
+            settled = settled and result == 0
+        return settled
+
+    async def discard(self, message: Message, file: "QueueFile", recipient: Recipient) -> bool:
+        """Deliver a double bounce to nobody. False: the message must be deferred."""
+        dsn = DSN("2.0.0", reason="undeliverable postmaster notification discarded")
+        outcome = Outcome(recipient, "sent", dsn, stats=_stats(message))
+        if await self.reporter.sent(message.envelope.trace_flags, message.queue_id, outcome) != 0:
+            return False
+        file.mark_done(recipient.offset)
+        return True
+
+
+def _stats(message: Message) -> MessageStats:
+    return MessageStats(incoming_arrival=message.envelope.arrival, active_arrival=message.active_arrival)
+
+
+def _outcome(message: Message, sent: bool, what: str) -> bool:
+    if not sent:
+        log.info(f"{message.queue_id}: status=deferred ({what} failed)")
+    return sent
