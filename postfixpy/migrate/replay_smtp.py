@@ -1,0 +1,189 @@
+"""Replay of smtp and lmtp scenarios with our client, in memory (postfixpy.smtp.memory).
+
+The observables come out in the same text that tools/record_smtp.py writes for the real program.
+"""
+
+import os
+from typing import Any
+
+from postfixpy import config, log
+from postfixpy.ipc.disposition import Disposition, Reporter
+from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
+from postfixpy.mail.dsn import DSN
+from postfixpy.mail.outcome import Outcome
+from postfixpy.smtp import agent
+from postfixpy.smtp.content import ListSource
+from postfixpy.smtp.delivery import Delivery
+from postfixpy.smtp.memory import Clock, Memory, Network, Zone, finish
+from postfixpy.smtp.settings import Settings
+
+from . import scenario as format
+from .scenario import Scenario
+
+START = 1_000_000_000
+LINE_LIMIT = 2048
+"""Longest record of content, as cleanup writes them (line_length_limit)."""
+
+
+def request_of(scenario: Scenario) -> DeliveryRequest:
+    """The delivery request of a scenario; offsets of recipients are counted up from 1."""
+    start = START * 1_000_000
+    request = DeliveryRequest(
+        flags=3,
+        queue_name="active",
+        queue_id=format.QUEUE_ID,
+        offset=0,
+        size=len(scenario.message.replace("\n", "\r\n")),
+        nexthop="",
+        encoding="7bit",
+        sendopts=0,
+        sender="sender@client.example",
+        stats=MessageStats(start, start, start),
+    )
+    for name, value in scenario.request:
+        if name == "recipient":
+            request.recipients.append(_recipient(value, len(request.recipients) + 1))
+        elif name == "age":  # seconds before the message became active
+            request.stats.incoming_arrival = start - int(value) * 1_000_000
+        elif name not in ("program", "words"):
+            kind = type(getattr(request, name))
+            setattr(request, name, int(value, 0) if kind is int else value)
+    if not request.recipients:
+        request.recipients.append(Recipient("rcpt@server.example", "", 1))
+    return request
+
+
+def _recipient(text: str, offset: int) -> Recipient:
+    address, *options = text.split(" ; ")
+    recipient = Recipient("" if address == '""' else address, "", offset)
+    for option in options:
+        name, _, value = option.strip().partition("=")
+        setattr(recipient, name, int(value) if name == "notify" else value)
+    return recipient
+
+
+def records_of(message: str) -> list[tuple[str, bytes]]:
+    """The content records that cleanup makes of a message."""
+    data = message.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
+    out: list[tuple[str, bytes]] = []
+    *lines, last = data.split(b"\n")
+    for line in lines:
+        while len(line) >= LINE_LIMIT:
+            out.append(("L", line[:LINE_LIMIT]))
+            line = line[LINE_LIMIT:]
+        out.append(("N", line))
+    if last:
+        out.append(("L", last))
+    out.append(("X", b""))
+    return out
+
+
+class _Reporter(Reporter):
+    """Records what goes to the bounce, defer and trace services."""
+
+    told: list[str]
+
+    async def _append(self, service: str, flags: int, queue_id: str, recipient: Recipient, dsn: DSN) -> bool:
+        self.told.append(show_append(service, flags, recipient, dsn))
+        return True
+
+
+def show_append(service: str, flags: int, recipient: Recipient, dsn: DSN) -> str:
+    """One report to the bounce, defer or trace service, as a line."""
+    return (
+        f"{service}: flags={flags} original={recipient.original} recipient={recipient.address} "
+        f"offset={recipient.offset} orcpt={recipient.dsn_orcpt} notify={recipient.notify} status={dsn.status} "
+        f"diag={dsn.diag_type}/{dsn.diag_text} mta={dsn.mta_type}/{dsn.mta_name} action={dsn.action} "
+        f"reason={dsn.reason}"
+    )
+
+
+def show_result(status: int, hop: DSN | None) -> str:
+    """The final status that the queue manager gets."""
+    if hop is None:
+        return f"result {status}"
+    return (
+        f"result {status} hop {hop.status} diag={hop.diag_type}/{hop.diag_text} "
+        f"mta={hop.mta_type}/{hop.mta_name} action={hop.action} reason={hop.reason}"
+    )
+
+
+class _Marks:
+    """Stands for the queue file: remembers which records were marked."""
+
+    path = "(memory)"
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+
+    def mark_done(self, offset: int) -> None:
+        self.done.append(offset)
+
+
+def replay(scenario: Scenario, directory: str, release: str) -> str:
+    """The observables of our client; `directory` is an empty folder for the configuration."""
+    with open(os.path.join(directory, "main.cf"), "w", encoding="utf-8") as file:
+        file.write(format.BASE + scenario.main_cf)
+    for name, text in scenario.tables.items():
+        with open(os.path.join(directory, name), "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(text)
+    program = scenario.value("program", "smtp")
+    lines: list[str] = []
+
+    def sink(severity: str, text: str) -> None:
+        prefix = "" if severity == "info" else f"{severity}: "
+        lines.append(f"log {prefix}{format.normal_log(log.printable(text))}")
+
+    previous = log.set_sink(sink)
+    try:
+        return _replay(scenario, directory, release, program, lines)
+    finally:
+        log.set_sink(previous)
+
+
+def _replay(scenario: Scenario, directory: str, release: str, program: str, lines: list[str]) -> str:
+    configuration = config.load(directory, release=release, profile="debian")
+    view = configuration.view(process_name=program, service_name=program)
+    words = scenario.value("words").split()
+    settings = Settings(view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"])
+    reporter = _Reporter.of(view, "smtp_delivery_status_filter")
+    reporter.told = []
+    request = request_of(scenario)
+    marks = _Marks()
+    clock = Clock(float(START))
+    reporter.clock = lambda: int(clock.now * 1_000_000)
+    disposition = Disposition(reporter, request, marks)  # type: ignore[arg-type]  # all that is used of the file
+
+    def dispose(outcome: Outcome) -> int:
+        return finish(disposition.dispose(outcome))
+
+    network = Network({server.address: server.connections for server in scenario.servers}, clock)
+    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter}
+    memory = Memory(network, clock, dispose, exchange=Zone(scenario.zone), **options)
+    delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), clock)
+    try:
+        memory.run(agent.deliver(delivery))
+    except Exception as error:
+        from postfixpy.errors import FatalError
+
+        if not isinstance(error, FatalError):
+            raise
+        log.fatal(str(error))
+        outcome = "result none"
+    else:
+        outcome = show_result(delivery.status, delivery.hop)
+    return render([(name, peer.chunks) for name, peer in network.peers], lines, reporter.told, outcome, marks.done)
+
+
+def render(
+    wires: list[tuple[str, list[bytes]]], lines: list[str], told: list[str], outcome: str, done: list[int]
+) -> str:
+    """All observables as text."""
+    out: list[str] = []
+    for name, chunks in wires:
+        out += format.show_wire(name, chunks)
+    out += lines
+    out += told
+    out.append(outcome)
+    out.append("done " + " ".join(str(offset) for offset in sorted(done)) if done else "done none")
+    return "\n".join(out) + "\n"

@@ -1,0 +1,144 @@
+r"""Scenarios: one file that is the test, the recording and the documentation of one behaviour (DESIGN 2C).
+
+A file begins with a sentence for people, then has sections, each introduced by a ``== NAME`` line:
+
+    == main.cf              settings on top of `BASE`
+    == table NAME           a file NAME in the configuration directory; texthash:$config_directory/NAME and the like
+    == zone                 resource records, one a line: ``name TYPE data``; names that are not here do not exist
+    == server ADDRESS:PORT  (or a path) what the scripted server does, a step a line; ``--`` begins its next connection
+    == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat
+    == message              the content of the message; without it a short one
+    == recorded RELEASE     what the real program did: wire, log, reports, result, queue-file marks
+
+Steps of a server:
+
+    > text        send a line             >> text     send text as it is, with \r \n \xHH escapes
+    < WORD        read one line, which should begin with WORD
+    <data         read to the final dot   <bytes N    read until N bytes of content have come
+    sleep N       wait N seconds          close, reset, stall: hang up, with or without FIN; never answer again
+"""
+
+import re
+from dataclasses import dataclass, field
+
+BASE = """\
+compatibility_level = 3.6
+myhostname = client.example
+mydomain = example
+myorigin = client.example
+mydestination = client.example
+inet_interfaces = 127.0.0.1
+smtp_randomize_addresses = no
+relay_domains =
+fast_flush_domains =
+"""
+
+QUEUE_ID = "3A1B2C3D4E"
+DEFAULT_MESSAGE = "Subject: test\n\nhello\n"
+
+
+@dataclass(slots=True)
+class Server:
+    """A scripted server: its address and the steps of each connection."""
+
+    address: str
+    connections: list[list[str]]
+
+
+@dataclass(slots=True)
+class Scenario:
+    """A scenario file, parsed."""
+
+    title: str = ""
+    main_cf: str = ""
+    tables: dict[str, str] = field(default_factory=dict)
+    zone: list[str] = field(default_factory=list)
+    servers: list[Server] = field(default_factory=list)
+    request: list[tuple[str, str]] = field(default_factory=list)
+    message: str = DEFAULT_MESSAGE
+    recorded: dict[str, str] = field(default_factory=dict)
+
+    def value(self, name: str, default: str = "") -> str:
+        """A field of the request."""
+        return next((value for key, value in self.request if key == name), default)
+
+
+def parse(text: str) -> Scenario:
+    """A scenario from the text of its file. Raises ValueError."""
+    head, *sections = re.split(r"^== ", text, flags=re.MULTILINE)
+    scenario = Scenario(head.strip())
+    for section in sections:
+        title, _, body = section.partition("\n")
+        kind, _, argument = title.strip().partition(" ")
+        lines = [line for line in body.split("\n") if line.strip()]
+        if kind == "main.cf":
+            scenario.main_cf = body
+        elif kind == "table":
+            scenario.tables[argument] = body.strip("\n") + "\n"
+        elif kind == "zone":
+            scenario.zone = lines
+        elif kind == "server":
+            connections: list[list[str]] = [[]]
+            for line in lines:
+                if line.strip() == "--":
+                    connections.append([])
+                else:
+                    connections[-1].append(line.strip() if not line.startswith(">") else line)
+            scenario.servers.append(Server(argument, connections))
+        elif kind == "request":
+            pairs = (line.partition("=") for line in lines)
+            scenario.request = [(name.strip(), value.strip()) for name, _, value in pairs]
+        elif kind == "message":
+            scenario.message = body.removesuffix("\n") if body.endswith("\n\n") else body
+        elif kind == "recorded":
+            scenario.recorded[argument] = body.strip("\n") + "\n"
+        else:
+            raise ValueError(f"unknown section: {kind}")
+    return scenario
+
+
+def escape(data: bytes) -> str:
+    """Bytes in a line of text."""
+    out = []
+    for code in data:
+        if code == 0x5C:
+            out.append("\\\\")
+        elif 32 <= code < 127:
+            out.append(chr(code))
+        else:
+            out.append({13: "\\r", 10: "\\n"}.get(code, f"\\x{code:02x}"))
+    return "".join(out)
+
+
+def unescape(text: str) -> bytes:
+    """The reverse of `escape`."""
+    out = bytearray()
+    for match in re.finditer(r"\\x([0-9a-f]{2})|\\([rn\\])|(.)", text, re.DOTALL):
+        if match[1]:
+            out.append(int(match[1], 16))
+        elif match[2]:
+            out += {"r": b"\r", "n": b"\n", "\\": b"\\"}[match[2]]
+        else:
+            out += match[3].encode()
+    return bytes(out)
+
+
+def show_wire(name: str, chunks: list[bytes]) -> list[str]:
+    """What one connection carried from the client: a line a line, ``--`` between separate writes."""
+    out = [f"wire {name}"]
+    for number, chunk in enumerate(chunks):
+        if number:
+            out.append("--")
+        lines = chunk.split(b"\r\n")
+        out += [f"| {escape(line)}" for line in lines[:-1]]
+        if lines[-1]:
+            out.append(f"|~{escape(lines[-1])}")
+    return out
+
+
+_DELAYS = re.compile(r"delay=[0-9.]+, delays=[0-9./]+")
+
+
+def normal_log(line: str) -> str:
+    """A log line without what differs between runs."""
+    return _DELAYS.sub("delay=#, delays=#", line)

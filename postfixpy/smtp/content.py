@@ -1,0 +1,159 @@
+"""Message content on the wire: queue-file records to lines with CRLF, long lines folded, dots doubled (spec 7.1, 7.7).
+
+Memory does not grow with the message: records come one by one, and output leaves in blocks.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from postfixpy import log
+from postfixpy.mail.addresses import quote_822_local
+from postfixpy.mail.records import RecordFile
+
+from . import generic
+from .delivery import Delivery
+from .effects import Run
+from .session import Session
+
+NORMAL, CONTINUED, EXTRACTED = "N", "L", "X"
+"""Kinds of queue-file records: a line, a part of a line, the end of the content."""
+
+
+class Source(Protocol):
+    """Where the content comes from: the queue file, or a message in memory."""
+
+    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
+        """The records from `offset` on, some at a time: kind, payload, offset."""
+
+
+class ListSource:
+    """A message in memory: for tests and the library interface."""
+
+    def __init__(self, records: Iterable[tuple[str, bytes]]) -> None:
+        self._records = [(kind, data, 0) for kind, data in records]
+
+    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
+        yield self._records
+
+
+class QueueFileSource:
+    """A message in the queue. Raises RecordError (of postfixpy.mail.records) for a damaged file."""
+
+    def __init__(self, records: RecordFile) -> None:
+        self._records = records
+
+    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
+        self._records.seek(offset)
+        while batch := self._records.batch():
+            yield batch
+
+
+class Lines:
+    """Makes wire lines of records. `out` collects what is ready; `limit` is smtp_line_length_limit, 0 for none."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.left = limit
+        self.start = True
+        self.out = bytearray()
+        self.folded = False
+
+    def feed(self, kind: str, data: bytes) -> None:
+        """Add one record of kind N or L."""
+        out = self.out
+        if self.limit > 0 and len(data) >= self.left:
+            self._fold(kind, data)
+            return
+        if self.start and data.startswith(b"."):
+            out += b"."
+        out += data
+        if kind == NORMAL:
+            out += b"\r\n"
+            self.left, self.start = self.limit, True
+        else:
+            self.left -= len(data)
+            self.start = self.start and not data
+
+    def _fold(self, kind: str, data: bytes) -> None:
+        """A record that reaches the limit: broken into lines that a space continues."""
+        out = self.out
+        while True:
+            if self.start and data.startswith(b"."):
+                out += b"."
+            if len(data) < self.left:
+                break
+            out += data[: self.left]
+            out += b"\r\n"
+            data = data[self.left :]
+            self.left, self.start = self.limit, True
+            if data or kind == CONTINUED:
+                out += b" "
+                self.left -= 1
+                self.start = False
+                self.folded = True
+            if not data:
+                return
+        out += data
+        if kind == NORMAL:
+            out += b"\r\n"
+            self.left, self.start = self.limit, True
+        else:
+            self.left -= len(data)
+            self.start = False
+
+    def take(self) -> bytes:
+        """What is ready."""
+        data = bytes(self.out)
+        self.out.clear()
+        return data
+
+
+def send_content(d: Delivery, s: Session) -> Run[str]:
+    """Send the content; returns the kind of the record that ended it. Raises StreamError."""
+    lines = Lines(d.settings.view.smtp_line_length_limit)
+    for header in (yield from added_headers(d)):
+        lines.feed(NORMAL, header)
+    stream = s.stream
+    feed = lines.feed
+    end = last = ""
+    for batch in d.source.batches(d.request.offset):
+        for kind, data, _ in batch:
+            if kind != NORMAL and kind != CONTINUED:
+                end = kind
+                break
+            feed(kind, data)
+            last = kind
+        if end:
+            break
+        _note_folding(d, lines)
+        yield from stream.write(lines.take())
+    if last == CONTINUED:  # the last line has no end
+        feed(NORMAL, b"")
+    _note_folding(d, lines)
+    yield from stream.write(lines.take())
+    return end
+
+
+def _note_folding(d: Delivery, lines: Lines) -> None:
+    if lines.folded and not d.line_broken:
+        d.line_broken = True
+        log.info(f"{d.request.queue_id}: breaking line > {lines.limit} bytes with <CR><LF>SPACE")
+
+
+def added_headers(d: Delivery) -> Run[list[bytes]]:
+    """The headers that the flags= attribute of master.cf asks for."""
+    flags = d.settings.flags
+    headers: list[str] = []
+    if "R" in flags:
+        headers.append(f"Return-Path: <{(yield from _external(d, d.request.sender))}>")
+    if "O" in flags:
+        headers.append(f"X-Original-To: {(yield from _external(d, d.recipients[0].original))}")
+    if "D" in flags:
+        headers.append(f"Delivered-To: {(yield from _external(d, d.recipients[0].address))}")
+    return [header.encode("utf-8", "surrogateescape") for header in headers]
+
+
+def _external(d: Delivery, address: str) -> Run[str]:
+    if not address:
+        return ""
+    return quote_822_local((yield from generic.envelope_address(d, address)))

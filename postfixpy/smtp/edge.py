@@ -1,0 +1,128 @@
+"""The driver of the client's generators in a real process: sockets, DNS, the mail system's services (DESIGN 2B).
+
+One `Edge` serves all requests of a process; `run` drives one generator to its end, performing each effect it yields.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from postfixpy.dns.lookup import Resolver
+from postfixpy.mail.outcome import Outcome
+
+from . import effects, sockets
+from .effects import Effect, Run
+
+T = TypeVar("T")
+Dispose = Callable[[Outcome], Awaitable[int]]
+
+
+class Edge:
+    """Effects that do not depend on the request. `extra` has handlers for more of them, by effect type."""
+
+    def __init__(self, resolver: Resolver, extra: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None) -> None:
+        self.resolver = resolver
+        self.handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            effects.Connect: sockets.connect,
+            effects.Write: self._write,
+            effects.Read: self._read,
+            effects.Peek: self._peek,
+            effects.Hangup: self._hangup,
+            effects.Sleep: self._sleep,
+            effects.Resolve: self._resolve,
+            effects.Native: self._native,
+            effects.Find: self._find,
+        }
+        if extra:
+            self.handlers.update(extra)
+
+    async def run(self, generator: Run[T], handlers: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None) -> T:
+        """Drive `generator`; `handlers` are those of this request."""
+        known = {**self.handlers, **handlers} if handlers else self.handlers
+        send, throw = generator.send, generator.throw
+        try:
+            effect: Effect[Any] = next(generator)
+            while True:
+                try:
+                    result = await known[type(effect)](effect)
+                except Exception as error:
+                    effect = throw(error)
+                else:
+                    effect = send(result)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+        finally:
+            generator.close()
+
+    @staticmethod
+    async def _write(effect: effects.Write) -> None:
+        await effect.link.send(effect.data, effect.limit)
+
+    @staticmethod
+    async def _read(effect: effects.Read) -> bytes:
+        data: bytes = await effect.link.receive(effect.limit)
+        return data
+
+    @staticmethod
+    async def _peek(effect: effects.Peek) -> bool:
+        return bool(effect.link.pending())
+
+    @staticmethod
+    async def _hangup(effect: effects.Hangup) -> None:
+        effect.link.close()
+
+    @staticmethod
+    async def _sleep(effect: effects.Sleep) -> None:
+        await asyncio.sleep(effect.seconds)
+
+    async def _resolve(self, effect: effects.Resolve) -> Any:
+        return await self.resolver.lookup(effect.name, effect.rtype, options=effect.options, dnssec=effect.dnssec)
+
+    @staticmethod
+    async def _native(effect: effects.Native) -> list[str]:
+        return await native_lookup(effect.name)
+
+    @staticmethod
+    async def _find(effect: effects.Find) -> str | None:
+        return await effect.table.find(effect.key)
+
+
+def reporting(dispose: Dispose) -> "dict[type, Callable[[Any], Awaitable[Any]]]":
+    """The handler of `Report` that gives Outcomes to `dispose`."""
+
+    async def report(effect: effects.Report) -> int:
+        return await dispose(outcome_of(effect))
+
+    return {effects.Report: report}
+
+
+def outcome_of(report: effects.Report) -> Outcome:
+    """The Outcome that a report stands for."""
+    return Outcome(
+        report.recipient,
+        report.result,  # type: ignore[arg-type]  # one of its three words
+        report.dsn,
+        report.relay,
+        report.stats,
+        report.tls,
+        report.scope,  # type: ignore[arg-type]  # likewise
+        report.command,
+        report.server,
+        report.accepted_maybe,
+    )
+
+
+async def native_lookup(name: str) -> list[str]:
+    """The addresses of a host by getaddrinfo(3). Raises NativeError."""
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        soft = error.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM)
+        known = error.errno in (socket.EAI_AGAIN, socket.EAI_NODATA, socket.EAI_NONAME)
+        raise effects.NativeError(error.strerror or str(error), soft, known) from None
+    except UnicodeError:
+        raise effects.NativeError("Name or service not known", False, True) from None
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))

@@ -1,0 +1,299 @@
+"""The driver of the client's generators in memory: scripted servers, a table of DNS records, and a clock of its own.
+
+A test of a five-minute time limit takes no time, and nothing depends on the machine. The steps of a server's script
+are those of postfixpy.migrate.scenario. A server that waits for input that does not come makes the client wait to its
+time limit; a Read that would wait for ever is a time-out too.
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from postfixpy.dns import message
+from postfixpy.dns.lookup import Resolver
+from postfixpy.mail.outcome import Outcome
+
+from . import effects
+from .edge import outcome_of
+from .effects import ConnectError, Effect, Run, StreamError
+
+T = TypeVar("T")
+
+
+class Clock:
+    """The time in seconds, which only effects move."""
+
+    def __init__(self, start: float = 1_000_000_000.0) -> None:
+        self.now = start
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def finish(coroutine: "Coroutine[Any, Any, T] | Awaitable[T]") -> T:
+    """The result of a coroutine that never waits."""
+    steps = coroutine.__await__()
+    try:
+        next(steps)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    raise RuntimeError("a coroutine waited for the outside world")
+
+
+class Peer:
+    """One connection to a scripted server. `chunks` is what the client sent, by write; content counts as one write."""
+
+    def __init__(self, steps: Sequence[str], clock: Clock) -> None:
+        self.steps = list(steps)
+        self.clock = clock
+        self.chunks: list[bytes] = []
+        self.unexpected: list[str] = []
+        self._input = bytearray()
+        self._out = bytearray()
+        self._pause = 0.0
+        self._closed = ""
+        self._reading_content = self._merge = False
+        self._content = 0
+        self._writes_after_close = 0
+        self._step()
+
+    # The client's side
+
+    def write(self, data: bytes) -> None:
+        """Raises StreamError when the server has hung up."""
+        if self._closed:
+            self._writes_after_close += 1
+            if self._closed == "reset" or self._writes_after_close > 1:
+                raise StreamError("eof")
+        if self._merge:
+            self.chunks[-1] += data
+        else:
+            self.chunks.append(data)
+        self._merge = self._reading_content
+        self._input += data
+        self._step()
+
+    def read(self, limit: float) -> bytes:
+        """Raises StreamError."""
+        if self._out:
+            if self._pause > limit:
+                self.clock.now += limit
+                raise StreamError("time")
+            self.clock.now += self._pause
+            self._pause = 0.0
+            data = bytes(self._out)
+            self._out.clear()
+            self._step()
+            return data
+        if self._closed:
+            self.clock.now += self._pause
+            if self._closed == "reset":
+                raise StreamError("eof")
+            return b""
+        self.clock.now += limit
+        raise StreamError("time")
+
+    def pending(self) -> bool:
+        return bool(self._out) or bool(self._closed)
+
+    # The server's side
+
+    def _step(self) -> None:
+        while self.steps and not self._closed:
+            word, _, rest = self.steps[0].partition(" ")
+            if word == ">":
+                self._out += rest.encode("utf-8", "surrogateescape") + b"\r\n"
+            elif word == ">>":
+                from postfixpy.migrate.scenario import unescape  # only scenarios have such steps
+
+                self._out += unescape(rest)
+            elif word == "<":
+                if not self._take_line(rest):
+                    return
+            elif word == "<data":
+                if not self._take_content():
+                    return
+            elif word == "<bytes":
+                self._content += len(self._input)
+                self._input.clear()
+                self._reading_content = True
+                if self._content < int(rest):
+                    return
+            elif word == "sleep":
+                if self._out:
+                    return  # what was said before the pause is read first
+                self._pause += float(rest)
+            elif word in ("close", "reset"):
+                self._closed = word
+            elif word == "stall":
+                return
+            else:
+                raise ValueError(f"unknown step: {self.steps[0]}")
+            self.steps.pop(0)
+
+    def _take_line(self, word: str) -> bool:
+        end = self._input.find(b"\r\n")
+        if end < 0:
+            return False
+        line = bytes(self._input[:end]).decode("utf-8", "surrogateescape")
+        del self._input[: end + 2]
+        if not line.upper().startswith(word.upper()):
+            self.unexpected.append(f"expected {word}, got {line}")
+        return True
+
+    def _take_content(self) -> bool:
+        self._reading_content = True
+        end = 0 if self._input.startswith(b".\r\n") else self._input.find(b"\r\n.\r\n") + 2
+        if end == 1:
+            return False
+        del self._input[: end + 3]
+        self._reading_content = self._merge = False
+        return True
+
+
+class Network:
+    """Scripted servers by ``address:port`` or path. `peers` has every connection that was made, in order."""
+
+    def __init__(self, servers: dict[str, list[list[str]]], clock: Clock) -> None:
+        self.clock = clock
+        self.scripts = {address: list(connections) for address, connections in servers.items()}
+        self.counts: dict[str, int] = {}
+        self.peers: list[tuple[str, Peer]] = []
+
+    def connect(self, request: effects.Connect) -> Peer:
+        """Raises ConnectError."""
+        host = f"[{request.address}]" if request.family == 6 else request.address
+        name = f"{host}:{request.port}" if request.family else request.address
+        scripts = self.scripts.get(name)
+        if scripts is None:
+            raise ConnectError("Connection refused" if request.family else "No such file or directory")
+        number = self.counts[name] = self.counts.get(name, 0) + 1
+        peer = Peer(scripts[min(number, len(scripts)) - 1], self.clock)
+        self.peers.append((f"{name} {number}", peer))
+        return peer
+
+
+class Zone:
+    """A DNS exchange of resource records in text, ``name TYPE data``.
+
+    A name without any record does not exist. The data ``SERVFAIL`` (or another response code's name) is that answer,
+    ``TIMEOUT`` no answer.
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.records: dict[str, list[tuple[str, str]]] = {}
+        for line in lines:
+            name, rtype, data = (line.split(None, 2) + [""])[:3]
+            self.records.setdefault(name.rstrip(".").lower(), []).append((rtype.upper(), data))
+
+    async def __call__(self, name: str, rtype: int, dnssec: bool) -> message.Reply:
+        """See `postfixpy.dns.lookup.Exchange`."""
+        from postfixpy.dns.lookup import NoReply
+
+        found = message.Reply(0, message.NOERROR, False, False, (name, rtype))
+        records = self.records.get(name.rstrip(".").lower())
+        if records is None:
+            found.rcode = message.NXDOMAIN
+            return found
+        for kind, data in records:
+            raw = _raw(name, kind, data)
+            if raw is None and kind in ("ANY", message_type(rtype)):
+                if data == "TIMEOUT":
+                    raise NoReply(name)
+                found.rcode = getattr(message, data)
+                return found
+            if raw is not None and raw.rtype in (rtype, 5):
+                found.answers.append(raw)
+        return found
+
+
+def message_type(rtype: int) -> str:
+    """The mnemonic of a record type."""
+    from postfixpy.dns.record import type_name
+
+    return type_name(rtype)
+
+
+def _raw(name: str, kind: str, data: str) -> message.Raw | None:
+    from postfixpy.dns.record import TYPE_NAMES
+
+    if data in ("SERVFAIL", "REFUSED", "FORMERR", "NXDOMAIN", "TIMEOUT"):
+        return None
+    numbers: tuple[int, ...] = ()
+    words = data.split()
+    rtype = next(number for number, text in TYPE_NAMES.items() if text == kind)
+    if kind in ("MX", "SRV"):
+        numbers = tuple(int(word) for word in words[:-1])
+        data = words[-1]
+    if kind in ("MX", "SRV", "CNAME"):
+        data = data.rstrip(".")
+    return message.Raw(name, rtype, 1, 3600, data, numbers)
+
+
+class Memory:
+    """Drives a generator. `dispose` gets each Outcome; `notices` the postmaster notices; `passed` what was passed on."""
+
+    def __init__(
+        self,
+        network: Network,
+        clock: Clock,
+        dispose: Callable[[Outcome], int],
+        *,
+        exchange: Any = None,
+        **resolver_options: Any,
+    ) -> None:
+        self.network = network
+        self.clock = clock
+        self.dispose = dispose
+        self.resolver = Resolver(exchange or Zone([]), **resolver_options)
+        self.notices: list[effects.Notify] = []
+        self.passed: list[effects.PassOn] = []
+        self.corrupt = False
+
+    def run(self, generator: Run[T]) -> T:
+        """Drive `generator` to its end."""
+        try:
+            effect: Effect[Any] = next(generator)
+            while True:
+                try:
+                    result = self._perform(effect)
+                except Exception as error:
+                    effect = generator.throw(error)
+                else:
+                    effect = generator.send(result)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+    def _perform(self, effect: Any) -> Any:
+        if isinstance(effect, effects.Write):
+            return effect.link.write(effect.data)
+        if isinstance(effect, effects.Read):
+            return effect.link.read(effect.limit)
+        if isinstance(effect, effects.Peek):
+            return effect.link.pending()
+        if isinstance(effect, effects.Connect):
+            return self.network.connect(effect)
+        if isinstance(effect, effects.Sleep):
+            self.clock.now += effect.seconds
+        elif isinstance(effect, effects.Find):
+            return finish(effect.table.find(effect.key))
+        elif isinstance(effect, effects.Resolve):
+            lookup = self.resolver.lookup(effect.name, effect.rtype, options=effect.options, dnssec=effect.dnssec)
+            return finish(lookup)
+        elif isinstance(effect, effects.Report):
+            return self.dispose(outcome_of(effect))
+        elif isinstance(effect, effects.Rewrite):
+            return effect.address
+        elif isinstance(effect, effects.Notify):
+            self.notices.append(effect)
+        elif isinstance(effect, effects.Corrupt):
+            self.corrupt = True
+        elif isinstance(effect, effects.PassOn):
+            self.passed.append(effect)
+            return 0
+        elif isinstance(effect, effects.Native):
+            raise effects.NativeError("Name or service not known", False, True)
+        elif not isinstance(effect, effects.Hangup):
+            raise TypeError(f"no handler for {type(effect).__name__}")
+        return None

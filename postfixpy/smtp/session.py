@@ -1,0 +1,99 @@
+"""One connection to one server: what it is, what the server can do, what has been said (spec 4.2, 5.5, 10.3)."""
+
+from typing import TYPE_CHECKING
+
+from .effects import Run
+from .reply import Reply, read_reply
+from .states import State
+from .stream import Stream
+
+if TYPE_CHECKING:
+    from .policy import Policy
+    from .settings import Settings
+
+# What the server offers, and what we know about it. The bits are those in the connection cache (spec 10.3).
+ESMTP, EIGHTBITMIME, PIPELINING, SIZE, STARTTLS, AUTH = (1 << n for n in range(6))
+XFORWARD_NAME, XFORWARD_ADDR, XFORWARD_PROTO, XFORWARD_HELO, XFORWARD_SOURCE = (1 << n for n in range(7, 12))
+BEST_MX, RSET_REJECTED, FROM_CACHE, DSN = (1 << n for n in range(12, 16))
+PIX_NO_ESMTP, PIX_DELAY_DOTCRLF, XFORWARD_PORT, EARLY_MAIL_REPLY, XFORWARD_IDENT = (1 << n for n in range(16, 21))
+SMTPUTF8, FROM_PROXY, REQUIRETLS = (1 << n for n in range(21, 24))
+
+NOT_CACHED, THROTTLED = 0.0, -1.0
+"""Values of `Session.expires`."""
+
+
+class Session:
+    """A connection and its state.
+
+    expires     when the session may no longer be kept for others (seconds); NOT_CACHED; or THROTTLED: the destination
+                has failed as a whole
+    transcript  what was said, for postmaster notices
+    errors      classes of trouble met: "protocol", "data"
+    """
+
+    def __init__(
+        self,
+        settings: "Settings",
+        stream: Stream,
+        queue_id: str,
+        host: str,
+        address: str,
+        port: int,
+        policy: "Policy",
+        expires: float = NOT_CACHED,
+    ) -> None:
+        self.settings = settings
+        self.stream = stream
+        self.queue_id = queue_id
+        self.host = host
+        self.address = address
+        self.port = port
+        self.policy = policy
+        self.expires = expires
+        self.namaddr = f"{host}[{address}]"
+        self.namaddrport = f"{self.namaddr}:{port}" if port else self.namaddr
+        self.features = 0
+        self.size_limit = 0
+        self.server_name = ""
+        self.reuse_count = 0
+        self.in_tls = False
+        self.forbidden = False
+        self.transcript: list[str] = []
+        self.errors: set[str] = set()
+        self.mechanisms: list[str] = []
+
+    def has(self, feature: int) -> bool:
+        return bool(self.features & feature)
+
+    @property
+    def pipelining(self) -> bool:
+        return bool(self.features & PIPELINING)
+
+    @property
+    def kept(self) -> bool:
+        """Whether the session goes to the cache when the transaction is over, and so must not QUIT."""
+        return self.expires > 0 and not self.forbidden
+
+    def forbid_cache(self) -> None:
+        """Do not keep this session (a throttled one stays throttled)."""
+        if self.expires > 0:
+            self.expires = NOT_CACHED
+
+    def check_expired(self, now: float) -> bool:
+        """Whether the session has served its time or its number of uses."""
+        limit = self.settings.view.smtp_connection_reuse_count_limit
+        return self.expires > 0 and (self.expires < now or (limit > 0 and self.reuse_count >= limit))
+
+    def set_limit(self, state: State, *, rate: int = 0) -> None:
+        """Start the time limit of a state."""
+        view = self.settings.view
+        self.stream.set_limit(getattr(view, state.limit), deadline=view.smtp_per_request_deadline, rate=rate)
+
+    def command(self, text: str) -> None:
+        """Put a command into the output."""
+        self.transcript.append(f"Out: {text}")
+        self.stream.put(text.encode("utf-8", "surrogateescape") + b"\r\n")
+
+    def reply(self) -> Run[Reply]:
+        """The next reply. Raises StreamError, LocalDataError."""
+        return (yield from read_reply(self))

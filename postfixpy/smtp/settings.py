@@ -1,0 +1,221 @@
+"""What the client knows from the configuration, for the life of a process: tables, own addresses, modes (spec 14, 17).
+
+Parameters are read from the view where they are used; here is what must be opened, parsed or computed once. Bad values
+are fatal, with Postfix's texts.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from postfixpy import log
+from postfixpy.dns.lookup import RES_DEFNAMES, RES_DNSRCH
+from postfixpy.dns.record import AAAA
+from postfixpy.errors import FatalError
+from postfixpy.lookup.addresses import AddressContext, LocalDomains
+from postfixpy.lookup.maps import Maps
+from postfixpy.lookup.matching import StringList
+from postfixpy.lookup.registry import open_table
+from postfixpy.lookup.table import Flags, Table
+
+from . import destination
+from .effects import Run, ask
+from .parameters import any_release
+from .policy import Level, global_level
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
+
+_LIST = re.compile(r"[ \t\r\n,]+")
+
+
+class Settings:
+    """The client's configuration.
+
+    `service` is the name in master.cf; `flags` are the letters of its flags= attribute; `own` are the system's
+    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses.
+    """
+
+    def __init__(
+        self,
+        view: "View",
+        *,
+        lmtp: bool = False,
+        service: str = "smtp",
+        words: Sequence[str] = (),
+        own: Iterable[str] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.view = view = any_release(view)
+        self.lmtp = lmtp
+        self.service = service
+        self.release: tuple[int, int] = tuple(view.release)[:2]  # type: ignore[assignment]  # at least two numbers
+        self.joiner = ", " if self.release >= (3, 11) else " "
+        self.random = rng or random.Random()
+        self.flags = parse_flags(words)
+        self._obsolete_final()
+        self.utf8: bool = view.smtputf8_enable
+        self.line_length_limit: int = view.line_length_limit
+        self.families = self._families()
+        self._own = frozenset(own) if own is not None else None
+        self._set_dns()
+        self._open_tables()
+        self.tls_level: Level = global_level(self)
+        self.verify_target: str = view.smtp_address_verify_target
+        if self.verify_target not in ("rcpt", "data"):
+            raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
+        self._ranks = self._family_ranks()
+        self.known_ports = destination.parse_known_ports(view.known_tcp_ports)
+        if view.smtp_sasl_auth_enable and not view.smtp_sasl_password_maps:
+            name = self.name("smtp_sasl_password_maps")
+            raise FatalError(f"specify a password table via the `{name}' configuration parameter")
+
+    def name(self, parameter: str) -> str:
+        """The name of an ``smtp_`` parameter as texts show it: in LMTP mode that of its mirror."""
+        found = self.view.parameter(parameter)
+        return found.name if found is not None else parameter
+
+    @property
+    def final_delivery(self) -> bool:
+        """LMTP delivers to mailboxes (flags=X): success is "delivered", not "relayed"."""
+        return "X" in self.flags
+
+    def _obsolete_final(self) -> None:
+        if self.lmtp and self.view.lmtp_assume_final and "X" not in self.flags:
+            log.warning('lmtp_assume_final is obsolete; instead, specify "flags=X" in master.cf')
+            self.flags += "X"
+
+    def _families(self) -> tuple[int, ...]:
+        import socket
+
+        from postfixpy.config.host import protocol_families
+
+        families = protocol_families(self.view.inet_protocols)
+        return tuple(n for n, family in ((4, socket.AF_INET), (6, socket.AF_INET6)) if family in families)
+
+    def _set_dns(self) -> None:
+        view = self.view
+        level = view.smtp_dns_support_level.lower()
+        if level not in ("", "disabled", "enabled", "dnssec"):
+            raise FatalError(f'invalid {self.name("smtp_dns_support_level")}: "{view.smtp_dns_support_level}"')
+        if not level:
+            level = "disabled" if view.disable_dns_lookups else "enabled"
+        self.dns = level != "disabled"
+        self.dnssec = level == "dnssec"
+        words = [word for word in _LIST.split(view.smtp_host_lookup) if word]
+        for word in words:
+            if word not in ("dns", "native"):
+                parameter = self.name("smtp_host_lookup")
+                raise FatalError(f'unknown {parameter} value "{word}" in "{view.smtp_host_lookup}"')
+        self.lookup_dns = self.dns and "dns" in words
+        self.lookup_native = not self.dns or "native" in words
+        self.resolver_options = 0
+        bits = {"res_defnames": RES_DEFNAMES, "res_dnsrch": RES_DNSRCH}
+        for word in _LIST.split(view.smtp_dns_resolver_options):
+            if word and word.lower() not in bits:
+                parameter = self.name("smtp_dns_resolver_options")
+                raise FatalError(f'unknown {parameter} value "{word}" in "{view.smtp_dns_resolver_options}"')
+            self.resolver_options |= bits.get(word.lower(), 0)
+
+    def _maps(self, parameter: str, flags: Flags = Flags.MAPS) -> Maps | None:
+        text = self.view.text(parameter)
+        return Maps(self.name(parameter), text, self.view, flags) if text else None
+
+    def _open_tables(self) -> None:
+        view = self.view
+        text = view.smtp_connection_cache_destinations
+        self.cache_destinations = StringList("smtp_connection_cache_destinations", text, view) if text else None
+        self.tls_policy = self._maps("smtp_tls_policy_maps")
+        self.tls_per_site = self._maps("smtp_tls_per_site") if self.tls_policy is None else None
+        if self.tls_policy is not None and view.smtp_tls_per_site:
+            per_site, policy = self.name("smtp_tls_per_site"), self.name("smtp_tls_policy_maps")
+            log.warning(f"{per_site} ignored when {policy} is not empty.")
+        self.password_maps = self._maps("smtp_sasl_password_maps") if view.smtp_sasl_auth_enable else None
+        self.discard_maps = self._maps("smtp_discard_ehlo_keyword_address_maps")
+        self.pix_maps = self._maps("smtp_pix_workaround_maps")
+        self.generic_maps = self._maps("smtp_generic_maps")
+        pattern = Flags.LOCK | Flags.UTF8_REQUEST
+        self.header_checks = self._maps("smtp_header_checks", pattern)
+        self.mime_header_checks = self._maps("smtp_mime_header_checks", pattern)
+        self.nested_header_checks = self._maps("smtp_nested_header_checks", pattern)
+        self.body_checks = self._maps("smtp_body_checks", pattern)
+        self.reply_filter: Table | None = None
+        if view.smtp_reply_filter:
+            self.reply_filter = open_table(view.smtp_reply_filter, view, flags=Flags.MAPS)
+        self.dns_reply_filter = self._maps("smtp_dns_reply_filter")
+        text = view.use_srv_lookup
+        self.srv_services = StringList("use_srv_lookup", text, view) if text else None
+        text = view.smtp_sasl_mechanism_filter
+        self._mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
+        self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
+
+    def tables_changed(self) -> str | None:
+        """The name of a table that was changed since it was opened, or None."""
+        for value in vars(self).values():
+            tables = value.tables if isinstance(value, Maps) else [value] if isinstance(value, Table) else []
+            for table in tables:
+                if table.changed():
+                    return f"{table.kind}:{table.label}"
+        return None
+
+    def sasl_mechanisms(self, offered: list[str]) -> list[str]:
+        """Those of the mechanisms that smtp_sasl_mechanism_filter lets through."""
+        chosen = self._mechanism_filter
+        return [word for word in offered if chosen is None or chosen.match(word)]
+
+    def wants_srv(self, service: str) -> Run[bool]:
+        """Whether destinations with this service are looked up by SRV records."""
+        return bool(self.srv_services is not None and (yield from ask(self.srv_services.search(service))))
+
+    def is_own(self, address: str) -> bool:
+        """Whether an address is one of this system's: inet_interfaces, proxy_interfaces."""
+        if self._own is None:
+            self._own = frozenset(self._own_addresses())
+        return address in self._own
+
+    def _own_addresses(self) -> list[str]:
+        import socket
+
+        from postfixpy.config.host import own_addresses, protocol_families
+
+        families = protocol_families(self.view.inet_protocols)
+        own = [socket.inet_ntop(a.family, a.address) for a in own_addresses(self.view.inet_interfaces, families)]
+        for word in _LIST.split(self.view.proxy_interfaces):
+            if word:
+                own.append(word.strip("[]"))
+        return own
+
+    def own_single(self, family: int) -> str:
+        """The system's only address of a family, to connect from; "" when there is no single one, or it is loopback."""
+        self.is_own("")
+        assert self._own is not None
+        found = [address for address in self._own if (":" in address) == (family == 6)]
+        if len(found) != 1 or found[0].startswith("127.") or found[0] == "::1":
+            return ""
+        return found[0]
+
+    def _family_ranks(self) -> tuple[int, int]:
+        value = self.view.smtp_address_preference
+        ranks = {"any": (0, 0), "ipv4": (0, 1), "ipv6": (1, 0)}
+        if value not in ranks:
+            raise FatalError(f"bad {self.name('smtp_address_preference')} value: {value}")
+        return ranks[value]
+
+    def family_rank(self, rtype: int) -> int:
+        """Where a record type stands in the order of smtp_address_preference."""
+        return self._ranks[rtype == AAAA]
+
+
+def parse_flags(words: Sequence[str]) -> str:
+    """The letters of the ``flags=`` attribute in the arguments of a master.cf command. Raises FatalError."""
+    flags = ""
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name.lower() != "flags":
+            raise FatalError(f"unknown attribute name: {word}")
+        for letter in value:
+            if letter not in "DORX":
+                raise FatalError(f'unknown flags={value} value "{letter}" in "{value}"')
+        flags = value
+    return flags
