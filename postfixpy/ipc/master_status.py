@@ -11,7 +11,7 @@ import os
 import struct
 
 FLOW_READ, FLOW_WRITE, STATUS, LISTEN = 3, 4, 5, 6
-"""Descriptors that a service inherits; the listening sockets start at LISTEN."""
+"""Descriptors that a service inherits: the flow-control pipe, this channel, and the listening sockets."""
 
 TAKEN, AVAIL = 0, 1
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from postfixpy import log
 from postfixpy.errors import FatalError
 
-from . import logging, master_status
+from . import logging
 from .accept import AcceptLock, Listeners, accept
 from .attributes import ProtocolError
 from .channel import Channel
@@ -70,6 +70,8 @@ def _name_process(program: str) -> None:
 
 def _run(argv: list[str], factory: Factory) -> int:
     options = parse_options(argv)
+    options.verbose += "MAIL_VERBOSE" in os.environ
+    options.debug |= "MAIL_DEBUG" in os.environ
     config, view, sessions = _configure(options)
     logger = logging.install(options.program, view)
     if options.stderr:
@@ -85,10 +87,13 @@ def _run(argv: list[str], factory: Factory) -> int:
         transport="" if options.stand_alone else options.transport,
         words=options.words,
         sessions=sessions,
+        verbose=options.verbose,
     )
     kind = factory if isinstance(factory, type) else Service
     _check(options, kind)
     generation = parse_generation(os.environ.get("GENERATION"))
+    if options.debug:
+        run_debugger(view)
     try:
         os.chdir(view.queue_directory)
     except OSError as error:
@@ -182,7 +187,7 @@ class Process:
         os.set_inheritable(STATUS, False)
         loop.add_reader(STATUS, self._master_gone)
         if options.retire:
-            loop.call_later(options.retire, self.end)
+            loop.call_later(options.retire, self.end, "time to retire")
         self._arm_idle()
         self._listeners.open()
         await self._end.wait()
@@ -195,10 +200,12 @@ class Process:
 
     # The end
 
-    def end(self) -> None:
-        """Take no more clients; the process ends when those in flight are done."""
+    def end(self, why: str = "") -> None:
+        """Take no more clients; the process ends when those in flight are done. `why` is for -v."""
         if self._ending:
             return
+        if why and self.context.verbose:
+            log.info(f"{why} -- exiting")
         self._ending = True
         self._listeners.shut()
         self._status.tell(TAKEN)
@@ -209,18 +216,18 @@ class Process:
 
     def _master_gone(self) -> None:
         self._loop.remove_reader(STATUS)
-        self.end()
+        self.end("master disconnect")
 
     def _arm_idle(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
             self._idle = None
         if not self._tasks and self._view.max_idle > 0 and not self.service.single:
-            self._idle = self._loop.call_later(self._view.max_idle, self.end)
+            self._idle = self._loop.call_later(self._view.max_idle, self.end, "idle timeout")
 
     def _start_watchdog(self) -> None:
         """A process whose event loop hangs is ended by SIGALRM, as Postfix's watchdog(3) does."""
-        limit = max(3.0, float(self._view.daemon_timeout))
+        limit = max(3.0, float(self.service.watchdog_time()))
 
         def bark(number: int, frame: object) -> None:
             log.fatal("watchdog timeout")
@@ -255,8 +262,12 @@ class Process:
         if self._ending:
             return
         self._listeners.yield_turn()
-        if not self._told:
-            # Master takes a process that dies before it has served for a broken one, so let it count one client.
+        if not self._tasks:
+            self._tell_served()
+
+    def _tell_served(self) -> None:
+        """Once: let master count a client, because it takes a process that dies before its first for a broken one."""
+        if not self._told and not self._exit:
             self._told = True
             if not self._status.tell(TAKEN, AVAIL):
                 self._master_gone()
@@ -282,6 +293,7 @@ class Process:
         self._served += 1
         if self._ending:
             return
+        self._tell_served()
         limit = self._view.max_use * max(1, self.context.sessions or 100)
         if 0 < limit <= self._served and not self.service.single:
             self.end()
@@ -291,6 +303,8 @@ class Process:
 
     async def _client(self, client: socket.socket) -> None:
         """Serve one accepted connection to its end."""
+        if self.context.verbose:
+            log.info("connection established")
         try:
             attributes: dict[str, str] = {}
             if self._options.transport == "pass":
@@ -298,8 +312,6 @@ class Process:
             if self.service.triggers:
                 await self._read_trigger(client)
                 return
-            if self.service.flow_delay and not master_status.flow_get(1):
-                await asyncio.sleep(self._view.in_flow_delay)
             name = f"{self.context.service} socket"
             _, channel = await self._loop.connect_accepted_socket(
                 lambda: Channel(name, timeout=self._view.ipc_timeout, release=self._view.release), client
@@ -328,6 +340,8 @@ class Process:
             self._channels.discard(channel)
             channel.close()
             await channel.wait_closed()
+            if self.context.verbose:
+                log.info("connection closed")
 
     def _fatal(self, error: FatalError) -> None:
         """The service cannot go on: take no more clients, and end with status 1."""
@@ -421,6 +435,15 @@ class Process:
             await self._serve(channel)
         finally:
             await self._loop.run_in_executor(None, writer.join)
+
+
+def run_debugger(view: "View") -> None:
+    """Run debugger_command, a shell command of the administrator's, on this process (-D). Raises FatalError."""
+    command = view.debugger_command
+    if not command:
+        raise FatalError("no debugger_command variable set up")
+    log.info(f"running: {command}")
+    os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ), 0)
 
 
 async def receive_passed(client: socket.socket) -> tuple[socket.socket, dict[str, str]]:

@@ -36,6 +36,7 @@ class Context:
     transport: str = "unix"
     words: list[str] = field(default_factory=list)
     sessions: int = 0
+    verbose: int = 0
 
 
 class Service:
@@ -55,9 +56,6 @@ class Service:
 
     privileged: ClassVar[bool] = False
     """Needs root where master has it: master.cf must not say unprivileged."""
-
-    flow_delay: ClassVar[bool] = False
-    """Takes a token of the flow-control pipe for each client, and waits in_flow_delay when there is none (cleanup)."""
 
     draining: bool = False
     """The process takes no more clients: long-lived clients should be asked to leave (trivial-rewrite's flags)."""
@@ -83,6 +81,10 @@ class Service:
     def datagram(self, data: bytes) -> None:
         """Act on one datagram. Must not block."""
         raise NotImplementedError(f"{type(self).__name__} takes no datagrams")
+
+    def watchdog_time(self) -> int:
+        """Seconds without a turn of the event loop after which the process ends itself."""
+        return int(self.view.daemon_timeout)
 
     def tables_changed(self) -> str | None:
         """The registered name of an open table whose file has changed, or None. When it names one, the runner logs

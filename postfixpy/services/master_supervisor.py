@@ -20,6 +20,7 @@ from postfixpy import log
 from postfixpy.config import Configuration, MasterEntry, View, load
 from postfixpy.errors import FatalError
 from postfixpy.ipc import logging
+from postfixpy.ipc.doorkeeper import OUR_MASTER
 from postfixpy.ipc.launch import command_line
 from postfixpy.ipc.master_status import FLOW_READ, FLOW_WRITE, LISTEN, SIZE, STATUS, unpack
 
@@ -339,7 +340,7 @@ class Supervisor:
             pid = os.posix_spawn(
                 path,
                 argv,
-                {**os.environ, "GENERATION": f"{self._generation:o}"},
+                {**os.environ, "GENERATION": f"{self._generation:o}", OUR_MASTER: "1"},
                 file_actions=[(os.POSIX_SPAWN_DUP2, ours_fd, child_fd) for ours_fd, child_fd in places],
                 setsigdef=[signal.SIGXFSZ],
             )

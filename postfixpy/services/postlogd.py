@@ -23,6 +23,9 @@ class Postlogd(Service):
         super().__init__(context)
         self._file = -1
 
+    def watchdog_time(self) -> int:
+        return int(self.view.postlogd_watchdog_timeout)
+
     async def pre_jail(self) -> None:
         if self.context.words:
             raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
