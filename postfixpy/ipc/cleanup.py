@@ -152,7 +152,7 @@ class Submission:
         if len(self._buffer) >= _BLOCK:
             self._flush()
 
-    def raw(self, records: bytes) -> None:
+    def raw(self, records: bytes | bytearray) -> None:
         """Send records that are encoded already."""
         self._buffer += records
         if len(self._buffer) >= _BLOCK:

@@ -155,6 +155,11 @@ class MimeMachine:
         """Whether the next record is body text, unless it is a boundary."""
         return self._state == _BODY
 
+    @property
+    def offset(self) -> int:
+        """Bytes of this body part so far."""
+        return self._offset
+
     def plain(self, text: bytes) -> bool:
         """Whether body `text` (records or lines, in any framing that keeps lines whole) comes out as it goes in."""
         if self._state != _BODY or self._converting:
