@@ -1,0 +1,136 @@
+"""Our queue manager under the real master(8), with the real cleanup, trivial-rewrite, smtp, bounce, error and showq."""
+
+import random
+import re
+import shutil
+import time
+
+import pytest
+
+from .queue_manager.real_system import DAEMONS, RealSystem
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(not (DAEMONS / "qmgr").exists(), reason="no real Postfix"),
+    pytest.mark.skipif(shutil.which("postfix") is None, reason="no real Postfix"),
+    pytest.mark.timeout(300),
+]
+
+QUICK = {"minimal_backoff_time": "1s", "maximal_backoff_time": "4s", "queue_run_delay": "1s"}
+
+
+def test_sent_deferred_and_refused() -> None:
+    rules = ("rcpt refuse@* 550 5.1.1 no such user", "rcpt later@* times=1 450 4.2.0 greylisted")
+    with RealSystem(*rules, **QUICK) as system:
+        system.send("me@real.example", "ok@a.example", "ok@b.example", "refuse@a.example", "later@b.example")
+        system.wait(lambda: ": removed" in str(system.log()), "the end")
+        system.wait(lambda: not system.queued(), "an empty queue")
+        log = system.log()
+        assert sum("status=sent" in line for line in log) == 4, "three recipients and the notice"
+        assert sum("status=bounced" in line for line in log) == 1
+        assert sum("status=deferred" in line for line in log) == 1
+        assert any(line.startswith("bounce: ") and "sender non-delivery notification" in line for line in log)
+        assert sorted(system.sink.recipients()) == [
+            "later@b.example",
+            "me@real.example",
+            "ok@a.example",
+            "ok@b.example",
+        ]
+        assert not [line for line in log if re.search("warning|fatal|panic", line) and "symlink" not in line]
+
+
+def test_dead_destination_then_alive() -> None:
+    with RealSystem("connect * times=5 close 421 go away", **QUICK) as system:
+        for n in range(8):
+            system.send("me@real.example", f"u{n}@a.example")
+        system.wait(lambda: len(system.sink.recipients()) == 8, "all mail at the sink")
+        system.wait(lambda: not system.queued(), "an empty queue")
+        assert any("delivery temporarily suspended" in line and line.startswith("error: ") for line in system.log())
+        assert len(set(system.sink.recipients())) == 8
+
+
+def test_expiry_warning_flush_and_force_expire() -> None:
+    slow = {"minimal_backoff_time": "1000s", "maximal_queue_lifetime": "3s", "delay_warning_time": "1s"}
+    with RealSystem("rcpt *@a.example 450 4.2.0 not now", **slow) as system:
+        system.send("me@real.example", "u@a.example")
+        system.wait(lambda: "status=deferred" in str(system.log()), "the first attempt")
+        time.sleep(1.2)
+        system.command("postqueue", "-f")
+        system.wait(lambda: "sender delay notification" in str(system.log()), "the warning")
+        time.sleep(2)
+        system.command("postqueue", "-f")
+        system.wait(lambda: "status=expired, returned to sender" in str(system.log()), "expiry")
+        system.wait(lambda: not system.queued(), "an empty queue")
+    with RealSystem("rcpt *@a.example 450 4.2.0 not now", minimal_backoff_time="1000s") as system:
+        system.send("me@real.example", "u@a.example")
+        system.wait(
+            lambda: "status=deferred" in str(system.log()) and not list((system.queue / "active").rglob("?*[0-9A-F]")),
+            "the first attempt",
+        )
+        system.command("postsuper", "-e", "ALL")
+        system.command("postqueue", "-f")
+        system.wait(lambda: "status=force-expired, returned to sender" in str(system.log()), "expiry")
+        system.wait(lambda: not system.queued(), "an empty queue")
+
+
+def scenario(system: RealSystem) -> None:
+    """Mail of many kinds, one message after another, so that the log has one order."""
+    steps: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
+        (("one@a.example",), ()),
+        (("one@a.example", "two@a.example", "x@b.example"), ()),
+        (("refuse@a.example",), ()),
+        (("one@a.example", "refuse@a.example"), ("-N", "never")),
+        (("one@a.example",), ("-N", "success,failure,delay", "-V", "envid", "-R", "hdrs")),
+        (("probe@a.example",), ("-bv",)),
+        (("seen@a.example",), ("-v",)),
+        (("one@a.example", "two@b.example"), ("-V", "-XV")),
+        (("bad address@a.example",), ()),
+        ((f"u@{'x' * 70}.example",), ()),
+        (tuple(f"many{n}@a.example" for n in range(120)), ()),
+        (("none@nowhere.invalid",), ()),
+    ]
+    for recipients, options in steps:
+        system.send("me@real.example", *recipients, options=options)
+        time.sleep(0.3)
+        system.wait(lambda: not system.queued(), "an empty queue")
+
+
+def test_the_log_is_the_real_one() -> None:
+    rules = ("rcpt refuse@* 550 5.1.1 no such user",)
+    with RealSystem(*rules, ours=True, **QUICK) as system:
+        scenario(system)
+        ours, ours_error = system.qmgr_log(), system.qmgr_log("error")
+        ours_sink = sorted(system.sink.recipients())
+    with RealSystem(*rules, ours=False, **QUICK) as system:
+        scenario(system)
+        real, real_error = system.qmgr_log(), system.qmgr_log("error")
+        real_sink = sorted(system.sink.recipients())
+    assert ours_sink == real_sink
+    assert ours == real
+    assert ours_error == real_error
+
+
+def test_kill_9_loses_nothing() -> None:
+    """A hundred messages, a server that refuses, defers and hangs up, and a queue manager that is killed ten times."""
+    rules = (
+        "rcpt refuse*@* 550 5.1.1 no such user",
+        "rcpt * odds=10 450 4.2.0 not now",
+        "dot * odds=5 drop",
+        "connect * odds=5 close 421 go away",
+    )
+    chance = random.Random(1)
+    with RealSystem(*rules, notify_classes="", **QUICK) as system:
+        expected = []
+        for n in range(100):
+            recipients = [f"{chance.choice(['ok', 'refuse'])}{n}.{i}@d{chance.randrange(8)}.example" for i in range(3)]
+            expected += recipients
+            system.send("me@real.example", *recipients)
+            if n % 10 == 5:
+                system.kill_qmgr()
+        system.wait(lambda: not system.queued(), "an empty queue", 200)
+        arrived = [address for address in system.sink.recipients() if address != "me@real.example"]
+        bounced = set(re.findall(r"to=<(refuse\S+?)>.*status=bounced", "\n".join(system.log())))
+        assert set(arrived) | bounced == set(expected)
+        assert not set(arrived) & bounced
+        # A killed queue manager leaves its agents at work; they mark what they have delivered: nothing is sent twice.
+        assert len(arrived) == len(set(arrived))
