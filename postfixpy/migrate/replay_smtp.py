@@ -4,7 +4,7 @@ The observables come out in the same text that tools/record_smtp.py writes for t
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from postfixpy import config, log
 from postfixpy.ipc.disposition import Disposition, Reporter
@@ -19,6 +19,9 @@ from postfixpy.smtp.settings import Settings
 
 from . import scenario as format
 from .scenario import Scenario
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
 
 START = 1_000_000_000
 LINE_LIMIT = 2048
@@ -83,6 +86,13 @@ class _Reporter(Reporter):
 
     told: list[str]
 
+    @classmethod
+    def make(cls, view: "View") -> "_Reporter":
+        reporter = cls.of(view, "smtp_delivery_status_filter")
+        assert isinstance(reporter, _Reporter)
+        reporter.told = []
+        return reporter
+
     async def _append(self, service: str, flags: int, queue_id: str, recipient: Recipient, dsn: DSN) -> bool:
         self.told.append(show_append(service, flags, recipient, dsn))
         return True
@@ -146,8 +156,7 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     view = configuration.view(process_name=program, service_name=program)
     words = scenario.value("words").split()
     settings = Settings(view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"])
-    reporter = _Reporter.of(view, "smtp_delivery_status_filter")
-    reporter.told = []
+    reporter = _Reporter.make(view)
     request = request_of(scenario)
     marks = _Marks()
     clock = Clock(float(START))

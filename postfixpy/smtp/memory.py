@@ -183,7 +183,7 @@ class Zone:
     def __init__(self, lines: Sequence[str]) -> None:
         self.records: dict[str, list[tuple[str, str]]] = {}
         for line in lines:
-            name, rtype, data = (line.split(None, 2) + [""])[:3]
+            name, rtype, data = [*line.split(None, 2), ""][:3]
             self.records.setdefault(name.rstrip(".").lower(), []).append((rtype.upper(), data))
 
     async def __call__(self, name: str, rtype: int, dnssec: bool) -> message.Reply:
@@ -231,7 +231,10 @@ def _raw(name: str, kind: str, data: str) -> message.Raw | None:
 
 
 class Memory:
-    """Drives a generator. `dispose` gets each Outcome; `notices` the postmaster notices; `passed` what was passed on."""
+    """Drives a generator.
+
+    `dispose` gets each Outcome; `notices` has the postmaster notices, `passed` what was passed to another transport.
+    """
 
     def __init__(
         self,
