@@ -61,7 +61,7 @@ def compile_expression(source: str) -> Part:
     if problem is not None:
         return problem
     tree: Any = _parser().parse(source)
-    return _BUILDERS[tree.data](tree.children)
+    return _BUILDERS[tree.data](tree.children, source)
 
 
 def _inside(group: "Tree[Token]") -> str:
@@ -75,7 +75,7 @@ def _inside(group: "Tree[Token]") -> str:
     return "".join(pieces)
 
 
-def _named(children: list[Any]) -> Part:
+def _named(children: list[Any], source: str) -> Part:
     name = str(children[0]).strip(SPACE) if len(children) == 2 else ""
     return _choose(name, children[-1])
 
@@ -95,45 +95,52 @@ def _choose(subject: str | Part, choice: "Tree[Token]") -> Part:
     return ("?", subject, then, texts[-1], f'unexpected input at: "...{texts[-1]}}}>>>{junk}"')
 
 
-def _compared(children: list[Any]) -> Part:
-    comparison = _comparison(children[0])
+def _compared(children: list[Any], source: str) -> Part:
+    comparison = _comparison(children[0], source)
     if comparison[0] == "!" or len(children) == 1:
         return comparison
     return _choose(comparison, children[1])
 
 
-def _no_choice(children: list[Any]) -> Part:
-    comparison = _comparison(children[0])
+def _no_choice(children: list[Any], source: str) -> Part:
+    comparison = _comparison(children[0], source)
     if comparison[0] == "!":
         return comparison
     return ("!", (comparison[1], comparison[4]), f'"?" or ":" expected at: "...}}>>>{first(str(children[1]))}"')
 
 
-def _comparison(tree: "Tree[Token]") -> Part:
+def _comparison(tree: "Tree[Token]", source: str) -> Part:
     groups = [_inside(child) for child in tree.children if not isinstance(child, str)]
-    tokens = {child.type: str(child) for child in tree.children if isinstance(child, str)}
-    junk = first(tokens.get("JUNK", ""))
-    operator = tokens.get("OPERATOR", "")
-    suffix = tokens.get("SUFFIX", "")
+    suffix = "".join(str(child) for child in tree.children if isinstance(child, str) and child.type == "SUFFIX")
+    operator, rest = after_left_operand(source)
     if operator not in OPERATORS:
-        rest = _rest_of(tree) if operator else junk
-        return ("!", (), f'{_EXPECTED} expected at: "...{groups[0]}}}>>>{first(rest)}"')
+        return ("!", (), f'{_EXPECTED} expected at: "...{groups[0]}}}>>>{first(operator + rest)}"')
     if suffix not in ("", "level"):
         return ("!", (), f'bad operator suffix at: "...{operator}>>>{suffix}"')
     if tree.data == "no_right_operand":
-        return ("!", (), f'"{{expression}}" expected at: "...{{{groups[0]}}} {operator}>>>{junk}"')
+        return ("!", (), no_right_operand(groups[0], operator, rest[len(suffix) :]))
     return ("=", groups[0], operator, suffix, groups[1])
 
 
-def _rest_of(comparison: "Tree[Token]") -> str:
-    """The text from the bad operator on."""
-    pieces = []
-    for child in comparison.children[1:]:
-        pieces.append(str(child) if isinstance(child, str) else " {" + _inside(child) + "}")
-    return "".join(pieces)
+def after_left_operand(source: str) -> tuple[str, str]:
+    """The operator after the left operand of a comparison, as far as it looks like one, and the text behind it."""
+    level = 0
+    end = 0
+    for end, char in enumerate(source, 1):  # noqa: B007 - used after the loop
+        level += (char == "{") - (char == "}")
+        if char == "}" and level == 0:
+            break
+    rest = source[end:].lstrip(SPACE)
+    behind = rest.lstrip("<>!=?+-*/~&|%")
+    return rest[: len(rest) - len(behind)], behind
 
 
-def _call(children: list[Any]) -> Part:
+def no_right_operand(left: str, operator: str, rest: str) -> str:
+    """The error for a comparison without right operand."""
+    return f'"{{expression}}" expected at: "...{{{left}}} {operator}>>>{first(rest)}"'
+
+
+def _call(children: list[Any], source: str) -> Part:
     name = str(children[0]).strip(SPACE)
     argument = _inside(children[1]).strip(SPACE)
     if len(children) == 3:

@@ -18,8 +18,9 @@ ordinary nesting error here.
 from collections.abc import Callable
 
 from postfixpy import log
-from postfixpy.config.conditional import Part, compile_expression, first
+from postfixpy.config.conditional import Part, after_left_operand, compile_expression, first, no_right_operand
 from postfixpy.config.lines import SPACE, encode
+from postfixpy.config.parameters import Release
 from postfixpy.errors import FatalError
 
 Lookup = Callable[[str], str | None]
@@ -31,23 +32,37 @@ MAX_NESTING = 100
 LONG_MAX = 2**63 - 1
 _NAME = frozenset("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz")
 
-_templates: dict[str, Template] = {}
-_expressions: dict[str, Part] = {}
+NEWEST: Release = (99, 0)
+_caches: dict[int, tuple[dict[str, Template], dict[str, Part]]] = {}
 
 
 class ExpansionError(Exception):
     """The text cannot be expanded; why was said in a warning."""
 
 
-def compile_text(text: str) -> Template:
-    """The parts of `text`; compiled once for each distinct text."""
-    template = _templates.get(text)
+def dialect(release: Release) -> int:
+    """Releases that read "$" alike: 0 before 3.0 (no {} operands), 1 before 3.3 (no blanks around names), 2 before 3.6
+    (no level comparison), 3 before 3.11 (no functions), 4."""
+    return sum(release >= since for since in ((3, 0), (3, 3), (3, 6), (3, 11)))
+
+
+def compile_text(text: str, level: int = 4) -> Template:
+    """The parts of `text` in a dialect; compiled once for each distinct text."""
+    templates = _cache(level)[0]
+    template = templates.get(text)
     if template is None:
-        template = _templates[text] = _compile(text)
+        template = templates[text] = _compile(text, level)
     return template
 
 
-def _compile(text: str) -> Template:
+def _cache(level: int) -> tuple[dict[str, Template], dict[str, Part]]:
+    cache = _caches.get(level)
+    if cache is None:
+        cache = _caches[level] = ({}, {})
+    return cache
+
+
+def _compile(text: str, level: int) -> Template:
     parts: list[str | Part] = []
     literal = ""
     position = 0
@@ -82,7 +97,7 @@ def _compile(text: str) -> Template:
         if not source:
             parts.append(("!", (), f'empty macro name: "{text}"'))
             break
-        parts.append(_expression(source))
+        parts.append(_expression(source, level))
     if literal:
         parts.append(literal)
     return tuple(parts)
@@ -104,24 +119,52 @@ def _matching(text: str, start: int) -> int:
     return -1
 
 
-def _expression(source: str) -> Part:
-    name = source.strip(SPACE)
+def _expression(source: str, level: int) -> Part:
+    name = source.strip(SPACE) if level >= 2 else source
     if _NAME.issuperset(name):
         return ("$", name, source)
-    part = _expressions.get(source)
+    expressions = _cache(level)[1]
+    part = expressions.get(source)
     if part is None:
-        part = _expressions[source] = _name_error(source) or _compiled_default(source) or compile_expression(source)
+        part = expressions[source] = _compile_expression(source, level)
     return part
 
 
-def _name_error(source: str) -> Part | None:
+def _compile_expression(source: str, level: int) -> Part:
+    if level == 0:
+        return _name_error(source, "?:", level) or _old_conditional(source)
+    part = _name_error(source, "?:{" if level >= 4 else "?:", level) or _compiled_default(source)
+    return part or _in_dialect(compile_expression(source), source, level)
+
+
+def _old_conditional(source: str) -> Part:
+    """``name?text`` and ``name:text``, where braces are text like any other."""
+    position = min(index for index in (source.find("?"), source.find(":")) if index >= 0)
+    name, text = source[:position], source[position + 1 :]
+    return ("?", name, text, None, None) if source[position] == "?" else ("?", name, None, text, None)
+
+
+def _in_dialect(part: Part, source: str, level: int) -> Part:
+    """`part`, or the error that it is in a release without level comparison."""
+    comparison = part[1] if part[0] == "?" and isinstance(part[1], tuple) else part
+    has_suffix = comparison[0] == "=" and comparison[3]
+    if level >= 3 or not (has_suffix or str(comparison[2]).startswith("bad operator suffix")):
+        return part
+    start = source.index("{")
+    left = source[start + 1 : _matching(source, start)]
+    return ("!", (), no_right_operand(left, *after_left_operand(source)))
+
+
+def _name_error(source: str, operators: str, level: int) -> Part | None:
     """The error for a character that cannot be in a name, before any operator."""
-    start = len(source) - len(source.lstrip(SPACE))
+    start = len(source) - len(source.lstrip(SPACE)) if level >= 2 else 0
+    if level >= 1 and source.lstrip(SPACE).startswith("{"):
+        return None
     position = start
     while position < len(source) and source[position] in _NAME:
         position += 1
-    rest = source[position:].lstrip(SPACE)
-    if not rest or rest[0] in "?:{":
+    rest = source[position:].lstrip(SPACE) if level >= 2 else source[position:]
+    if not rest or rest[0] in operators:
         return None
     return ("!", (), f'attribute name syntax error at: "...{source[:position]}>>>{first(source[position:])}"')
 
@@ -139,9 +182,11 @@ def _never(name: str) -> bool:
 class _Expansion:
     """One expansion under way: the result, the nesting level and whether it has failed."""
 
-    __slots__ = ("failed", "is_raw", "level", "lookup", "result")
+    __slots__ = ("dialect", "failed", "is_raw", "level", "lookup", "result", "saturate")
 
-    def __init__(self, lookup: Lookup, is_raw: Callable[[str], bool]) -> None:
+    def __init__(self, lookup: Lookup, is_raw: Callable[[str], bool], release: Release) -> None:
+        self.dialect = dialect(release)
+        self.saturate = release < (3, 2)
         self.lookup = lookup
         self.is_raw = is_raw
         self.result: list[str] = []
@@ -153,7 +198,7 @@ class _Expansion:
         self.failed = True
 
     def run(self, text: str) -> None:
-        template = compile_text(text)
+        template = compile_text(text, self.dialect)
         last = len(template) - 1
         for index, part in enumerate(template):
             if isinstance(part, str):
@@ -228,7 +273,9 @@ class _Expansion:
 
     def nested(self, text: str) -> str:
         """`text` expanded on its own, as the operands of comparisons and functions are."""
-        inner = _Expansion(self.lookup, self.is_raw)
+        inner = _Expansion(self.lookup, self.is_raw, NEWEST)
+        inner.dialect = self.dialect
+        inner.saturate = self.saturate
         inner.run(text)
         self.failed = self.failed or inner.failed
         return "".join(inner.result)
@@ -237,7 +284,7 @@ class _Expansion:
         _, left, operator, suffix, right = part
         left, right = self.nested(left), self.nested(right)
         try:
-            order = compare_levels(left, right) if suffix else compare_texts(left, right)
+            order = compare_levels(left, right) if suffix else compare_texts(left, right, saturate=self.saturate)
         except ValueError as error:
             self.fail(str(error))
             return None
@@ -245,7 +292,7 @@ class _Expansion:
 
     def call(self, name: str, argument: str) -> bool:
         if name != "domain_to_ascii":
-            self.fail(f'unknown function "{name}" at"...>>>{name}{{{argument}}}"')
+            self.fail(_unknown_function(name, argument))
             return False
         domain = self.nested(argument)
         if self.failed:
@@ -280,13 +327,16 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def compare_texts(left: str, right: str) -> int:
-    """Numbers if both are all digits, else bytes. Raises FatalError for a number that does not fit a long."""
+def compare_texts(left: str, right: str, *, saturate: bool = False) -> int:
+    """Numbers if both are all digits, else bytes.
+
+    A number that does not fit a long raises FatalError, or counts as the largest one if `saturate` (before 3.2).
+    """
     if _is_number(left) and _is_number(right):
         for text in (left, right):
-            if int(text) > LONG_MAX:
+            if int(text) > LONG_MAX and not saturate:
                 raise FatalError(f"mac_exp_eval: bad conversion: {text}")
-        return int(left) - int(right)
+        return min(int(left), LONG_MAX) - min(int(right), LONG_MAX)
     one, two = encode(left), encode(right)
     return (one > two) - (one < two)
 
@@ -294,8 +344,8 @@ def compare_texts(left: str, right: str) -> int:
 def parse_level(text: str) -> tuple[int, int, int]:
     """A compatibility level, ``major[.minor[.patch]]``. Raises ValueError with Postfix's text."""
     parts = text.lstrip(SPACE).split(".")
-    numbers = [int(part) for part in parts if _is_number(part)]
-    if len(numbers) != len(parts) or len(parts) > 3 or any(number > 65535 for number in numbers[1:]):
+    numbers = [int(part) for part in parts if _is_number(part)]  # minor and patch have 10 bits
+    if len(numbers) != len(parts) or len(parts) > 3 or any(number > 1023 for number in numbers[1:]):
         raise ValueError(f'malformed compatibility level syntax: "{text}"')
     major, minor, patch = (*numbers, 0, 0)[:3]
     return major, minor, patch
@@ -316,11 +366,14 @@ def _domain_to_ascii(domain: str) -> str | None:
         return None
 
 
-def expand(text: str, lookup: Lookup, is_raw: Callable[[str], bool] = _never) -> str:
-    """`text` with all references expanded. `is_raw` names whose value is inserted unexpanded. Raises ExpansionError."""
+def expand(text: str, lookup: Lookup, is_raw: Callable[[str], bool] | None = None, *, release: Release = NEWEST) -> str:
+    """`text` with all references expanded, by the rules of `release`.
+
+    `is_raw` tells the names whose value is inserted unexpanded. Raises ExpansionError.
+    """
     if "$" not in text:
         return text
-    expansion = _Expansion(lookup, is_raw)
+    expansion = _Expansion(lookup, is_raw or _never, release)
     try:
         expansion.run(text)
     except RecursionError:
@@ -331,18 +384,21 @@ def expand(text: str, lookup: Lookup, is_raw: Callable[[str], bool] = _never) ->
     return "".join(expansion.result)
 
 
-def scan(text: str, found: Callable[[str], object]) -> None:
-    """Call `found` with every name that `text` refers to, in all branches. Syntax errors are only warnings here."""
+def scan(text: str, found: Callable[[str], object], *, release: Release = NEWEST) -> None:
+    """Call `found` with every name that `text` refers to, in all branches, by the rules of `release`.
+
+    Syntax errors are only warnings here: the scan looks for names.
+    """
     if "$" not in text:
         return
     try:
-        _scan(text, found)
+        _scan(text, found, dialect(release))
     except ExpansionError:
-        pass  # already said; the scan only looks for names
+        pass  # already said
 
 
-def _scan(text: str, found: Callable[[str], object]) -> None:
-    for part in compile_text(text):
+def _scan(text: str, found: Callable[[str], object], level: int) -> None:
+    for part in compile_text(text, level):
         if isinstance(part, str):
             continue
         kind = part[0]
@@ -353,21 +409,30 @@ def _scan(text: str, found: Callable[[str], object]) -> None:
             if isinstance(subject, str):
                 found(subject)
             else:
-                _scan(subject[1], found)
-                _scan(subject[4], found)
+                _scan(subject[1], found, level)
+                _scan(subject[4], found, level)
             for branch in part[2:4]:
                 if branch is not None:
-                    _scan(branch, found)
+                    _scan(branch, found, level)
             if part[4] is not None:
-                log.warning(part[4])
-                raise ExpansionError
+                _refuse(part[4])
         elif kind == "=":
-            _scan(part[1], found)
-            _scan(part[4], found)
+            _scan(part[1], found, level)
+            _scan(part[4], found, level)
         elif kind == "f":
-            _scan(part[2], found)
+            if part[1] != "domain_to_ascii":
+                _refuse(_unknown_function(part[1], part[2]))
+            _scan(part[2], found, level)
         else:
             for inner in part[1]:
-                _scan(inner, found)
-            log.warning(part[2])
-            raise ExpansionError
+                _scan(inner, found, level)
+            _refuse(part[2])
+
+
+def _refuse(problem: str) -> None:
+    log.warning(problem)
+    raise ExpansionError
+
+
+def _unknown_function(name: str, argument: str) -> str:
+    return f'unknown function "{name}" at"...>>>{name}{{{argument}}}"'

@@ -161,9 +161,7 @@ def _resolve(host: str, families: set[int], parameter: str = "inet_interfaces") 
     return found
 
 
-def networks(
-    inet_interfaces: str, inet_protocols: str, style: str, trace: Callable[[str], None] | None = None
-) -> str:
+def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Callable[[str], None] | None = None) -> str:
     """The default of mynetworks: patterns, each followed by a blank, for `style` (class, subnet or host).
 
     `trace` gets what a verbose Postfix program says on the way. Raises FatalError.

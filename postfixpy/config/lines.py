@@ -103,10 +103,13 @@ def logical_lines(text: str, path: str, warn: Warn, *, warn_null: bool = True) -
         yield from finish(number)
 
 
-def split_name_value(text: str) -> tuple[str, str]:
-    """``name = value`` as (name, value). Raises ValueError with Postfix's text."""
+def split_name_value(text: str, *, empty_name: bool = False) -> tuple[str, str]:
+    """``name = value`` as (name, value). Raises ValueError with Postfix's text.
+
+    With `empty_name` the name may be empty, as it may in releases before 3.4.
+    """
     start = text.lstrip(SPACE)
-    if not start or start[0] == "=":
+    if not empty_name and (not start or start[0] == "="):
         raise ValueError("missing attribute name")
     name, equals, value = start.partition("=")
     stripped = name.rstrip(SPACE)

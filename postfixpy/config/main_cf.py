@@ -39,7 +39,7 @@ def parse_settings(text: str, path: str, release: Release, preset: dict[str, str
     warn_null = release >= (3, 9)
     for first, _, line in logical_lines(text, path, log.warning, warn_null=warn_null):
         try:
-            name, value = split_name_value(line)
+            name, value = split_name_value(line, empty_name=release < (3, 4))
         except ValueError as error:
             raise FatalError(f'{path}, line {first}: {error}: "{line}"') from None
         if name in values and values[name] != value and release >= (2, 11):

@@ -89,6 +89,19 @@ def _value_at(history: list[str], position: int) -> str | None:
     return found
 
 
+def default_since(name: str, parameters: "Database") -> str:
+    """The release that introduced the default that `name` has in `parameters`; "" if it is not compiled in.
+
+    2.3, the oldest release known here, stands for it and everything older.
+    """
+    position = _ORDER[parameters.release_name]
+    for row in read_rows("parameters.tsv"):
+        if row[0] == name:
+            known = [cell.partition("=")[0] for cell in row[5:]]
+            return [release for release in known if _ORDER[release] <= position][-1]
+    return ""
+
+
 class Database:
     """The parameters of one release and profile.
 

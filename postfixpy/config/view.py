@@ -89,12 +89,14 @@ class View(ParameterNames):
         except ValueError as error:
             raise FatalError(str(error)) from None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        value = self._typed(name)
-        self.__dict__[name] = value
-        return value
+    if not TYPE_CHECKING:  # the attributes are those of ParameterNames: a misspelt one is an error for mypy
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("_"):
+                raise AttributeError(name)
+            value = self._typed(name)
+            self.__dict__[name] = value
+            return value
 
     def _typed(self, name: str) -> Any:
         parameter = self._database.parameters.get(self._mirrors.get(name, name))
@@ -166,7 +168,7 @@ class View(ParameterNames):
 
     def _expand(self, text: str, lookup: Any) -> str:
         try:
-            return expand(text, lookup, self.configuration.is_raw_reference)
+            return expand(text, lookup, self.configuration.is_raw_reference, release=self._database.release)
         except ExpansionError:
             raise FatalError("dictionary mail_dict: macro processing error") from None
 
@@ -273,7 +275,7 @@ class View(ParameterNames):
         seen.add(name)
         if origin.value and not configuration.is_raw_reference(name):
             found: list[str] = []
-            scan(origin.value, found.append)
+            scan(origin.value, found.append, release=self._database.release)
             for reference in found:
                 if reference not in seen:
                     origin.chain.append(self._origin(reference, seen))
