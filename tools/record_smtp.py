@@ -26,14 +26,13 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-
 from postfixpy.ipc import delivery as wire
 from postfixpy.ipc.attributes import encode, parse
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.records import Kind, encode_record
 from postfixpy.migrate import replay_smtp, scenario
 
+ROOT = Path(__file__).resolve().parent.parent
 DAEMONS = "/usr/lib/postfix/sbin"
 TIME_LIMIT = 60.0
 

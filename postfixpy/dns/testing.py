@@ -49,7 +49,7 @@ class TestZone:
                 if kind in ("ANY", wanted):
                     reply.set_rcode(dns.rcode.from_text(data))
             elif kind in (wanted, "CNAME"):
-                rdata = dns.rdata.from_text("IN", kind, data, origin=dns.name.root)
+                rdata = dns.rdata.from_text("IN", kind, data, origin=dns.name.root, relativize=False)
                 reply.answer.append(dns.rrset.from_rdata(question.name, 3600, rdata))
         return reply.to_wire()
 

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from postfixpy import config, log
+from postfixpy.errors import FatalError
 from postfixpy.ipc.disposition import Disposition, Reporter
 from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
@@ -147,6 +148,9 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
     previous = log.set_sink(sink)
     try:
         return _replay(scenario, directory, release, program, lines)
+    except FatalError as error:
+        log.fatal(str(error))
+        return render([], lines, [], "result none", [])
     finally:
         log.set_sink(previous)
 
@@ -172,11 +176,7 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), clock)
     try:
         memory.run(agent.deliver(delivery))
-    except Exception as error:
-        from postfixpy.errors import FatalError
-
-        if not isinstance(error, FatalError):
-            raise
+    except FatalError as error:
         log.fatal(str(error))
         outcome = "result none"
     else:

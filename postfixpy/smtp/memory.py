@@ -8,6 +8,7 @@ time limit; a Read that would wait for ever is a time-out too.
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from postfixpy import log
 from postfixpy.dns import message
 from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
@@ -162,6 +163,10 @@ class Network:
 
     def connect(self, request: effects.Connect) -> Peer:
         """Raises ConnectError."""
+        if request.bind and not request.bind.startswith("127.") and request.bind != "::1":
+            log.warning(f"smtp_connect_addr: bind {request.bind}: Cannot assign requested address")
+            if request.must_bind:
+                raise effects.BindError
         host = f"[{request.address}]" if request.family == 6 else request.address
         name = f"{host}:{request.port}" if request.family else request.address
         scripts = self.scripts.get(name)
