@@ -355,7 +355,14 @@ class RecordFile:
                 self._position = len(self._buffer)
                 raise _truncated(self.name, kind, parsed)
 
-    def _follow(self, payload: bytes) -> None:
+    def peek(self) -> str:
+        """The type of the next record, "" at the end of the file."""
+        if self._position == len(self._buffer) and not self._more():
+            return ""
+        return chr(self._buffer[self._position])
+
+    def follow(self, payload: bytes) -> None:
+        """Continue where a pointer record says; nowhere for a dummy. Raises RecordError."""
         text = payload.split(b"\0", 1)[0].lstrip()
         if not text.isdigit() or len(text) > 18:
             shown = text.decode("utf-8", "surrogateescape")
@@ -381,7 +388,7 @@ class RecordFile:
                 return None
             kind = record.kind
             if kind == Kind.POINTER and self.follow_pointers:
-                self._follow(record.payload)
+                self.follow(record.payload)
             elif kind == Kind.PADDING and self.skip_padding:
                 continue
             else:

@@ -1,0 +1,78 @@
+"""What the commands that work on the queue share: postcat, postsuper, postqueue."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from postfixpy import log
+from postfixpy.errors import FatalError
+from postfixpy.options import OptionError, parse
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
+    from postfixpy.mail.queue import Queue
+
+
+def read_options(argv: list[str], letters: str, usage: str, status: int = 1) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options and the words behind them. Raises FatalError(usage, status), after getopt(3)'s own complaint."""
+    try:
+        return parse(argv[1:], letters)
+    except OptionError as error:
+        known = error.letter in letters and error.letter != ":"
+        what = "option requires an argument" if known else "invalid option"
+        sys.stderr.write(f"{argv[0]}: {what} -- '{error.letter}'\n")
+        raise FatalError(usage, status) from None
+
+
+def command_view(directory: str, program: str) -> "View":
+    """The configuration as a command sees it; `directory` is the argument of -c, "" is the default. Raises
+    FatalError."""
+    from postfixpy.config import load
+
+    if directory:
+        os.environ["MAIL_CONFIG"] = directory
+    return load().view(process_name=program)
+
+
+def enter_queue(view: "View", status: int = 1) -> "Queue":
+    """Make the queue directory the working directory, and the queue in it. Raises FatalError."""
+    from postfixpy.mail.queue import Queue
+
+    directory: str = view.queue_directory
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise FatalError(f"chdir {directory}: {error.strerror}", status) from None
+    return Queue("", view.hash_queue_names, view.hash_queue_depth)
+
+
+def owns_queue(view: "View") -> bool:
+    """Whether this user may do what Postfix keeps for the superuser: root, or the owner of a queue that is run
+    without root."""
+    uid = os.geteuid()
+    if uid == 0:
+        return True
+    try:
+        return os.stat(view.queue_directory).st_uid == uid
+    except OSError:
+        return False
+
+
+def run_command(argv: list[str], command: "Command") -> int:
+    """Run a command's body: a fatal error is written as ``NAME: fatal: text``. Returns the exit status."""
+    log.set_sink(log.stderr_sink(argv[0]))
+    try:
+        return command(argv)
+    except FatalError as error:
+        log.fatal(str(error))
+        return error.status
+    except BrokenPipeError:
+        # The reader of our output (head, less) has left: not an error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Command = Callable[[list[str]], int]
