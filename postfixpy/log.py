@@ -18,10 +18,10 @@ MAX_RECORD = 2000
 
 
 def printable(text: str) -> str:
-    """`text` with every control character replaced by "?"."""
+    """`text` with every control character, and every byte that is not UTF-8, replaced by "?"."""
     if text.isprintable():
         return text
-    return "".join(c if c >= " " and c != "\x7f" else "?" for c in text)
+    return "".join(c if c >= " " and c != "\x7f" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
 def stderr_sink(program: str) -> Sink:

@@ -17,10 +17,10 @@ Text is `str` with surrogateescape (a byte that is not UTF-8 is a lone surrogate
 import enum
 import os
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from postfixpy import log
-from postfixpy.errors import FatalError, TemporaryError
+from postfixpy.errors import TemporaryError
 
 
 class Flags(enum.IntFlag):
@@ -62,16 +62,20 @@ class Settings(Protocol):
 
 
 class TableError(TemporaryError):
-    """A table could not answer. `table` is its ``type:name`` for log texts.
+    """A table could not answer.
 
     `config` marks an error of configuration or content; the caller treats it alike, but postmap words it differently.
-    `fatal` marks what ends a Postfix process on the spot; str(error) is then the text of that fatal error.
+    `fatal` marks what ends a Postfix process on the spot; str(error) is then the text of that fatal error. `reason` is
+    the system's error text (``%m``; "Application error" is Postfix's word for none).
     """
 
-    def __init__(self, text: str, *, config: bool = False, fatal: bool = False) -> None:
+    def __init__(
+        self, text: str, *, config: bool = False, fatal: bool = False, reason: str = "Application error"
+    ) -> None:
         super().__init__(text)
         self.config = config
         self.fatal = fatal
+        self.reason = reason
 
 
 class OpenError(Exception):
@@ -257,11 +261,3 @@ def need_read_only(kind: str, name: str, writable: bool) -> None:
 def error_text(error: OSError) -> str:
     """The C library's text of a system error (``%m``)."""
     return error.strerror or str(error)
-
-
-def fatal(error: TableError) -> FatalError:
-    """What a command makes of a TableError."""
-    return FatalError(str(error))
-
-
-Opener = Any

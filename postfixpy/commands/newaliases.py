@@ -1,0 +1,43 @@
+"""newaliases(1): makes the tables of $alias_database with postalias(1), as sendmail -bi does."""
+
+import os
+
+from postfixpy import config, log
+from postfixpy.commands import postalias, tables
+from postfixpy.errors import FatalError
+from postfixpy.lookup.syntax import tokens
+
+EX_USAGE = 64
+_LETTERS = "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx"
+"""sendmail's options: most of them mean nothing here, as in Postfix."""
+
+
+def main(argv: list[str]) -> int:
+    """Run newaliases; the exit status. ``-C`` names the configuration, ``-oA`` the table to make instead."""
+    log.set_sink(log.stderr_sink(os.path.basename(argv[0]) or argv[0]))
+    try:
+        return run(argv)
+    except FatalError as error:
+        log.fatal(str(error))
+        return error.status
+
+
+def run(argv: list[str]) -> int:
+    """`main` without the rendering of errors."""
+    try:
+        options, arguments = tables.getopt(argv, _LETTERS)
+    except tables.UsageError as error:
+        raise FatalError(f"usage: {os.path.basename(argv[0])} [options] ({error})", EX_USAGE) from None
+    asked = ""
+    verbose = []
+    for letter, value in options:
+        if letter == "C":
+            os.environ["MAIL_CONFIG"] = os.path.dirname(value) if value.endswith(".cf") else value
+        elif letter == "o" and value.startswith("A"):
+            asked = value[1:]
+        elif letter == "v":
+            verbose.append("-v")
+    if arguments:
+        raise FatalError("alias initialization mode requires no recipient", EX_USAGE)
+    names = [asked] if asked else list(tokens(config.load().view().alias_database, braces=False))
+    return postalias.main(["postalias", *verbose, "--", *names]) if names else 0
