@@ -136,6 +136,8 @@ def control_log(config: "Configuration", view: "View", *, foreground: bool = Fal
     if foreground and direct:
         os.environ["POSTFIXPY_LOG"] = "stdout"
     logger = logging.install("postfix", view, fallback=True, tag=tag)
+    if not view.maillog_file.startswith("/dev/"):
+        logger.without_postlogd()  # it may be about to end, by what we do
     os.environ.pop("POSTFIXPY_LOG", None)
     if not (foreground and direct) and (os.isatty(2) or direct):
         logger.also_to_stderr()

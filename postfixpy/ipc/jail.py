@@ -12,8 +12,12 @@ import importlib
 import os
 import pkgutil
 import sys
+from typing import TYPE_CHECKING
 
 from postfixpy.errors import FatalError
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
 
 MODULES = (
     *("encodings.idna", "encodings.utf_8", "encodings.latin_1", "encodings.ascii", "encodings.punycode"),
@@ -25,8 +29,11 @@ MODULES = (
 PACKAGES = ("dns.rdtypes", "dns.rdtypes.ANY", "dns.rdtypes.IN", "dns.rdtypes.CH")
 
 
-def preload() -> None:
-    """Load what would otherwise be loaded at first use. A module that is not installed is nobody's need."""
+def preload(view: "View") -> None:
+    """Load what would otherwise be loaded at first use. A module that is not installed is nobody's need.
+
+    Every setting is expanded once, because only some forms of expansion load more code.
+    """
     import socket
     import time
 
@@ -48,6 +55,12 @@ def preload() -> None:
                 importlib.import_module(module.name)
             except ImportError:
                 pass
+    _ = view.configuration.database.families
+    for name in view.configuration.settings.values:
+        try:
+            view.text(name)
+        except FatalError:
+            pass  # the service reports it when it needs the value
     time.tzset()
     try:
         socket.getaddrinfo("localhost", 25)
@@ -55,10 +68,10 @@ def preload() -> None:
         pass
 
 
-def drop_privileges(directory: str, owner: str) -> None:
+def drop_privileges(directory: str, owner: str, view: "View") -> None:
     """Change the root directory to `directory` and the user to `owner`; "" leaves that as it is.
 
-    Does nothing when not root. Raises FatalError.
+    `view` is what the process will go on to ask. Does nothing when not root. Raises FatalError.
     """
     if os.geteuid() != 0 or not (directory or owner):
         return
@@ -68,7 +81,7 @@ def drop_privileges(directory: str, owner: str) -> None:
         os.setgid(gid)
         os.initgroups(owner, gid)
     if directory or not _can_read_code(uid):
-        preload()
+        preload(view)
     if directory:
         try:
             os.chroot(directory)

@@ -114,9 +114,13 @@ class _Datagrams:
             except TimeoutError:
                 return False
             except OSError:
-                self._sock.close()
-                self._sock = None
+                self.close()
         return False
+
+    def close(self) -> None:
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
 
 
 def open_logfile(path: str) -> int:
@@ -145,13 +149,20 @@ class Logger:
     def __init__(self, tag: str, host: str, now: Callable[[], float] = time.time) -> None:
         self.tag, self.host = tag, host
         self._now = now
-        self._send: Callable[[bytes], bool] | None = None
+        self._postlog: _Datagrams | None = None
         self._syslog: _Datagrams | None = None
         self._facility = FACILITIES["mail"]
         self._stream = -1
         self._json = False
         self._stderr = False
         self._fallback = ""
+        self._bypass = False
+
+    def close(self) -> None:
+        """Disconnect; the next record connects again."""
+        for service in (self._postlog, self._syslog):
+            if service is not None:
+                service.close()
 
     def to_stream(self, fd: int, *, as_json: bool) -> None:
         """Write to a descriptor."""
@@ -159,13 +170,12 @@ class Logger:
 
     def to_postlog(self, path: str, fallback: str = "") -> None:
         """Send to postlogd; write to the file `fallback` when it does not answer ("": nowhere)."""
-        self._send = _Datagrams(path).send
+        self._postlog = _Datagrams(path)
         self._fallback = fallback
 
     def without_postlogd(self) -> None:
         """From now on write to the file that `to_postlog` got: postlogd is about to end."""
-        if self._send is not None:
-            self._send = lambda data: False
+        self._bypass = True
 
     def to_syslog(self, facility: str) -> None:
         """Send to the local syslog."""
@@ -190,9 +200,9 @@ class Logger:
         if self._stream >= 0:
             form = json_record if self._json else record
             write_all(self._stream, encode(form(now, self.host, self.tag, pid, severity, text) + "\n"))
-        elif self._send is not None:
+        elif self._postlog is not None:
             line = encode(record(now, self.host, self.tag, pid, severity, text))
-            if not self._send(line) and self._fallback:
+            if (self._bypass or not self._postlog.send(line)) and self._fallback:
                 fd = open_logfile(self._fallback)
                 try:
                     write_all(fd, line + b"\n")
@@ -246,5 +256,7 @@ def install(program: str, view: Parameters | None = None, *, fallback: bool = Fa
     elif view is not None:
         environ.pop("POSTLOG_SERVICE", None)
         environ.pop("POSTLOG_HOSTNAME", None)
-    log.set_sink(logger)
+    previous = log.set_sink(logger)
+    if isinstance(previous, Logger):
+        previous.close()
     return logger

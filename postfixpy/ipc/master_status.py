@@ -44,8 +44,8 @@ class Status:
         if self.fd < 0:
             return True
         try:
-            for state in states:
-                os.write(self.fd, pack(os.getpid(), self.generation, state))
+            # One write, so that a master that reads all there is does not act on the first of two.
+            os.write(self.fd, b"".join(pack(os.getpid(), self.generation, state) for state in states))
         except OSError:
             return False
         return True

@@ -55,8 +55,10 @@ def run(argv: list[str], factory: Factory) -> int:
         return _run(argv, factory)
     except FatalError as error:
         log.fatal(str(error))
-        time.sleep(1)
-        return 1
+    except Exception as error:
+        log.panic(describe(error))
+    time.sleep(1)
+    return 1
 
 
 def _name_process(program: str) -> None:
@@ -176,7 +178,8 @@ class Process:
         self.service = self._factory(self.context)
         await self.service.pre_jail()
         options, view = self._options, self._view
-        drop_privileges(view.queue_directory if options.chroot else "", view.mail_owner if options.unprivileged else "")
+        jail = view.queue_directory if options.chroot else ""
+        drop_privileges(jail, view.mail_owner if options.unprivileged else "", view)
         await self.service.start()
         if options.stand_alone:
             await self._stand_alone()
@@ -186,6 +189,8 @@ class Process:
         self._listeners = Listeners([LISTEN + n for n in range(options.sockets)], self._ready, self._lock)
         os.set_inheritable(STATUS, False)
         loop.add_reader(STATUS, self._master_gone)
+        if self.service.datagrams:
+            loop.add_signal_handler(signal.SIGTERM, self._last_datagrams)
         if options.retire:
             loop.call_later(options.retire, self.end, "time to retire")
         self._arm_idle()
@@ -389,7 +394,7 @@ class Process:
     def _read_datagrams(self, fd: int) -> None:
         listener = socket.socket(fileno=fd)
         try:
-            for _ in range(100):
+            for _ in range(1000):
                 self.service.datagram(listener.recv(4096))
         except BlockingIOError:
             pass
@@ -400,6 +405,12 @@ class Process:
         finally:
             listener.detach()
         self._arm_idle()
+
+    def _last_datagrams(self) -> None:
+        """The mail system is ended: what was sent before that is still read, then the process ends."""
+        for n in range(self._options.sockets):
+            self._read_datagrams(LISTEN + n)
+        self.end("terminated")
 
     # Stand-alone
 
@@ -439,9 +450,9 @@ class Process:
 
 def run_debugger(view: "View") -> None:
     """Run debugger_command, a shell command of the administrator's, on this process (-D). Raises FatalError."""
-    command = view.debugger_command
-    if not command:
+    if not view.raw("debugger_command"):
         raise FatalError("no debugger_command variable set up")
+    command = view.debugger_command
     log.info(f"running: {command}")
     os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ), 0)
 

@@ -118,6 +118,7 @@ def _supervise(
     supervisor = Supervisor(config, view, logger, detached=detached, verbose=verbose, owner=owner)
     if exit_time is not None:
         supervisor.end_after(int(exit_time) if exit_time.isdecimal() else 0)
+    supervisor.catch_signals()
     supervisor.configure()
     log.info(f"daemon started -- version {view.mail_version}, configuration {config.directory}")
     if monitor >= 0:

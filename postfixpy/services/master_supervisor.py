@@ -93,6 +93,7 @@ class Supervisor:
 
     def configure(self) -> None:
         """Start the services of master.cf, or apply what has changed in it. Raises FatalError."""
+        self._throttle_time = self.view.service_throttle_time
         seen, missing = set(), set()
         if not listen.families(self.view.inet_protocols):
             log.warning(f"all network protocols are disabled (inet_protocols = {self.view.inet_protocols})")
@@ -182,7 +183,6 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until a signal or the -e timer ends it. Returns the number of the fatal signal, or 0."""
-        self._catch_signals()
         while self._exit is None:
             signal.alarm(WATCHDOG)
             events = self._selector.select(self._until_timer())
@@ -195,10 +195,12 @@ class Supervisor:
                 self._signals.discard(signal.SIGHUP)
                 self._reload()
             self._signals.discard(signal.SIGCHLD)
-            self._reap()
+            if self._exit is None:
+                self._reap()
         return self._exit
 
-    def _catch_signals(self) -> None:
+    def catch_signals(self) -> None:
+        """Handle signals from now on; call before `configure` and `run`."""
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
@@ -382,7 +384,7 @@ class Supervisor:
             running.state.throttled = False
             self._watch(running)
 
-        self._timer(self.view.service_throttle_time, release)
+        self._timer(self._throttle_time, release)
 
     # Wakeups
 

@@ -22,6 +22,7 @@ class Postlogd(Service):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._file = -1
+        self._syslog: logging.Logger | None = None
 
     def watchdog_time(self) -> int:
         return int(self.view.postlogd_watchdog_timeout)
@@ -30,6 +31,8 @@ class Postlogd(Service):
         if self.context.words:
             raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
         if not self.view.maillog_file:
+            self._syslog = logging.Logger("", "")
+            self._syslog.to_syslog(self.view.syslog_facility)
             return
         self._file = logging.open_logfile(self.view.maillog_file)
         logger = logging.Logger(logging.task(self.context.program, self.view), self.view.myhostname)
@@ -43,11 +46,16 @@ class Postlogd(Service):
             except OSError:
                 pass  # the disk is full; there is nobody to tell
             return
-        _forward(data.decode("utf-8", "surrogateescape"), self.view.syslog_facility)
+        parts = split_record(data.decode("utf-8", "surrogateescape"))
+        if parts is not None and self._syslog is not None:
+            self._syslog.tag, bracket, pid = parts[0].partition("[")
+            self._syslog.send_text(parts[1], pid.rstrip("]") if bracket else str(os.getpid()))
 
     async def stop(self) -> None:
         if self._file >= 0:
             os.close(self._file)
+        if self._syslog is not None:
+            self._syslog.close()
 
 
 def split_record(line: str) -> tuple[str, str] | None:
@@ -57,14 +65,3 @@ def split_record(line: str) -> tuple[str, str] | None:
         return None
     name, colon, text = fields[4].partition(":")
     return (name, text.lstrip(" ")) if colon else None
-
-
-def _forward(line: str, facility: str) -> None:
-    """Send a record to syslog under the name of its sender."""
-    parts = split_record(line)
-    if parts is None:
-        return
-    name, bracket, pid = parts[0].partition("[")
-    logger = logging.Logger(name, "")
-    logger.to_syslog(facility)
-    logger.send_text(parts[1], pid.rstrip("]") if bracket else str(os.getpid()))

@@ -1,0 +1,218 @@
+"""postfix(1), with the echo services as the mail system."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ipc.processes import configuration, environment, until
+
+MASTER_CF = "echo unix - n n - 2 echo\npostlog unix-dgram n n n - 1 postlogd\n"
+
+
+class System:
+    """A mail system of a test; the log is a file."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.etc = configuration(
+            base, MASTER_CF, f"maillog_file = {base}/log\nmaillog_file_prefixes = {base}, /dev/stdout"
+        )
+        self.env = environment(self.etc)
+        del self.env["POSTFIXPY_LOG"], self.env["MAIL_CONFIG"]
+        os.chmod(base / "etc/main.cf", 0o644)
+
+    def set(self, **parameters: str) -> None:
+        path = self.base / "etc/main.cf"
+        lines = [line for line in path.read_text().splitlines() if line.split(" ")[0] not in parameters]
+        path.write_text("\n".join([*lines, *(f"{name} = {value}" for name, value in parameters.items()), ""]))
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "postfixpy", "postfix", "-c", str(self.etc), *words]
+
+    def __call__(self, *words: str) -> int:
+        return subprocess.run(self.command(*words), env=self.env, capture_output=True, timeout=60).returncode
+
+    @property
+    def log(self) -> str:
+        path = self.base / "log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def pid(self) -> int:
+        return int((self.base / "queue/pid/master.pid").read_text())
+
+    @property
+    def texts(self) -> list[str]:
+        """What postfix-script said, without warnings."""
+        return [t for t in re.findall(r"postfix/postfix-script\[\d+\]: (.*)", self.log) if "warning:" not in t]
+
+
+@pytest.fixture
+def system(tmp_path):
+    found = System(tmp_path)
+    yield found
+    if (tmp_path / "queue/pid/master.pid").exists() and found("status") == 0:
+        os.killpg(found.pid, signal.SIGKILL)
+
+
+def test_the_life_of_a_mail_system(system, tmp_path):
+    assert system("status") == 1
+    assert system("start") == 0
+    assert system("status") == 0
+    pid = system.pid
+    assert os.getsid(pid) == pid
+    assert system("start") == 1
+    assert system("reload") == 0
+    until(lambda: "reload -- version" in system.log)
+    assert system("stop") == 0
+    assert system("stop") == 1
+    assert system.texts == [
+        "the Postfix mail system is not running",
+        "starting the Postfix mail system",
+        f"the Postfix mail system is running: PID: {pid}",
+        "fatal: the Postfix mail system is already running",
+        "refreshing the Postfix mail system",
+        "stopping the Postfix mail system",
+        "fatal: the Postfix mail system is not running",
+    ]
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_in_the_foreground_with_the_log_on_standard_output(system, tmp_path):
+    system.set(maillog_file="/dev/stdout")
+    (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
+    process = subprocess.Popen(
+        system.command("start-fg"), env=system.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    lines = [process.stdout.readline() for _ in range(2)]
+    while "daemon started" not in lines[-1]:
+        lines.append(process.stdout.readline())
+    assert any("postfix/postfix-script" in line and "starting the Postfix mail system" in line for line in lines)
+    assert re.search(r"postfix/master\[\d+\]: daemon started -- version ", lines[-1])
+    process.terminate()
+    rest = process.communicate(timeout=20)[0]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "terminating on signal 15" in rest
+
+
+def test_at_a_terminal_people_are_told(system):
+    near, far = pty.openpty()
+    subprocess.run(system.command("status"), env=system.env, stdin=subprocess.DEVNULL, stdout=far, stderr=far)
+    assert os.read(near, 1000) == b"postfix/postfix-script: the Postfix mail system is not running\r\n"
+    os.close(near)
+    os.close(far)
+
+
+@pytest.mark.parametrize("name", ["stop", "abort", "reload", "drain"])
+def test_needs_a_running_system(system, name):
+    assert system(name) == 1
+    assert system.texts == ["fatal: the Postfix mail system is not running"]
+
+
+def test_abort_and_drain(system):
+    for name, text in (("abort", "aborting"), ("drain", "stopping")):
+        assert system("start") == 0
+        pid = system.pid
+        assert system(name) == 0
+        assert f"{text} the Postfix mail system" in system.texts
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+
+
+def test_quick_stop_skips_the_checks_of_the_next_start(system, tmp_path):
+    assert system("start") == 0
+    assert system("quick-stop") == 0
+    assert (tmp_path / "queue/quick-start").exists()
+    (tmp_path / "etc/master.cf").unlink()
+    assert system("start") == 1
+    assert system.texts[-1] == "fatal: mail system startup failed"
+    assert not (tmp_path / "queue/quick-start").exists()
+
+
+def test_check(system, tmp_path):
+    assert system("check") == 0
+    (tmp_path / "queue/hold").rmdir()
+    (tmp_path / "queue/corrupt/ABC").touch()
+    assert system("check") == 0
+    assert (tmp_path / "queue/hold").is_dir()
+    assert "warning: damaged message: corrupt/ABC" in system.log
+    (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
+    assert system("check") == 1
+    assert system.texts[-1] == "fatal: missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
+    (tmp_path / "etc/master.cf").unlink()
+    assert system("start") == 1
+    assert system.texts[-2:] == [
+        f"fatal: no {tmp_path}/etc/master.cf file found",
+        "fatal: Postfix integrity check failed!",
+    ]
+
+
+def test_logrotate(system, tmp_path):
+    assert system("start") == 0
+    (tmp_path / "log").write_text("old\n")
+    system.set(maillog_file_compressor="gzip", maillog_file_rotate_suffix="%Y")
+    assert system("logrotate") == 0
+    assert [path.name for path in tmp_path.glob("log.*.gz")]
+    assert system("stop") == 0
+    system.set(maillog_file="/dev/stdout")
+    result = subprocess.run(system.command("logrotate"), env=system.env, capture_output=True, text=True)
+    assert "fatal: not rotating '/dev/stdout'" in result.stdout
+    assert result.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-x"], "postfix: invalid option -- 'x'\npostfix: fatal: usage: postfix [-c config_dir] [-Dv] command\n"),
+        (["-c", "relative", "status"], "postfix: fatal: -c requires absolute pathname\n"),
+        (["-c", "/no/such", "status"], "postfix: fatal: open /no/such/main.cf: No such file or directory\n"),
+    ],
+)
+def test_usage(system, words, text):
+    result = subprocess.run(
+        [sys.executable, "-m", "postfixpy", "postfix", *words], env=system.env, capture_output=True, text=True
+    )
+    assert (result.stderr, result.returncode) == (text, 1)
+
+
+def test_a_queue_that_is_not_there(system):
+    system.set(queue_directory="/no/such")
+    result = subprocess.run(system.command("start"), env=system.env, capture_output=True, text=True)
+    assert (result.stderr, result.returncode) == ("postfix: fatal: chdir(/no/such): No such file or directory\n", 1)
+
+
+def test_unknown_commands(system):
+    assert system("frobnicate") == 1
+    assert system("tls") == 1
+    assert system.texts[0].startswith("fatal: unknown command: 'frobnicate'. Usage: postfix start (or stop, reload")
+    assert system.texts[1].startswith("fatal: tls is the business of an installed Postfix")
+
+
+def test_old_compatibility_levels_are_told(system):
+    system.set(compatibility_level="2")
+    system("status")
+    assert 'To disable backwards compatibility use "postconf compatibility_level=' in system.log
+
+
+def test_several_instances_are_handed_to_their_manager(system):
+    system.set(multi_instance_directories="/a", multi_instance_wrapper="echo manager")
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from postfixpy.commands import postfix; from postfixpy import config\n"
+            f"config.configuration.DEFAULT_DIRECTORY = {str(system.etc)!r}\n"
+            "sys.exit(postfix.main(['postfix', 'status']))",
+        ],
+        env=system.env,
+        capture_output=True,
+        text=True,
+    )
+    assert result.stdout == "manager status\n"
+    assert system("start-fg") == 1
+    assert "fatal: start-fg does not support multi_instance_directories" in system.texts

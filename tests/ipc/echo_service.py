@@ -1,0 +1,83 @@
+"""A service for tests of the runner and of master: one small class, run as a program of its own.
+
+The client's first attribute list says what to do: ("do", "echo") sends the list back with our process id, "hold" waits
+for the peer to hang up before it answers nothing, "fatal", "bug" and "crash" do what they say. Triggers and datagrams
+are written to the file of the word ``file=PATH``.
+"""
+
+import os
+import sys
+
+from postfixpy.errors import FatalError
+from postfixpy.ipc.attributes import encode
+from postfixpy.ipc.channel import Channel
+from postfixpy.ipc.service import Context, Service
+
+
+class Echo(Service):
+    announcement = encode([("protocol", "echo_protocol")])
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.options = dict(word.split("=", 1) for word in context.words)
+
+    async def start(self) -> None:
+        if "fail" in self.options:
+            raise FatalError(self.options["fail"])
+
+    def tables_changed(self) -> str | None:
+        path = self.options.get("table")
+        return "hash:/x(0,lock|fold_fix)" if path and os.path.exists(path) else None
+
+    async def serve(self, channel: Channel) -> None:
+        while await channel.wait_readable():
+            pairs = dict(await channel.read_list())
+            match pairs.get("do"):
+                case "hold":
+                    channel.send(("held", os.getpid()))
+                    await channel.read_list()
+                case "fatal":
+                    raise FatalError("told to")
+                case "bug":
+                    raise KeyError("told to")
+                case "crash":
+                    os._exit(3)
+            sessions = self.context.sessions
+            channel.send(*pairs.items(), ("pid", os.getpid()), ("sessions", sessions), *channel.attributes.items())
+
+    async def triggered(self, requests: bytes) -> None:
+        self.note(requests)
+
+    def datagram(self, data: bytes) -> None:
+        self.note(data)
+
+    def note(self, data: bytes) -> None:
+        with open(self.options["file"], "ab") as file:
+            file.write(data + b"\n")
+
+    async def stop(self) -> None:
+        if "stopped" in self.options:
+            with open(self.options["stopped"], "w"):
+                pass
+
+
+class Trigger(Echo):
+    triggers = True
+
+
+class Datagrams(Echo):
+    datagrams = True
+
+
+class Solitary(Echo):
+    single = True
+
+
+KINDS = {"echo": Echo, "trigger": Trigger, "datagrams": Datagrams, "solitary": Solitary}
+
+
+def main() -> int:
+    from postfixpy.ipc.runner import run
+
+    name = os.path.basename(sys.argv[0])
+    return run([name, *sys.argv[1:]], KINDS[name])

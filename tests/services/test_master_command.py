@@ -1,0 +1,85 @@
+import pytest
+
+from postfixpy.config.master_cf import RowDefaults, parse_row
+from postfixpy.services.master_command import (
+    arguments,
+    disabled,
+    environment,
+    is_ours,
+    split_list,
+    unavailable,
+)
+
+
+def row(line: str):
+    return parse_row(line, "master.cf: line 1", RowDefaults(100, False))
+
+
+def words(line: str, **more) -> str:
+    options = {"sockets": 1, "local": True, "detached": True, "verbose": 0, "stress": False, "root": True}
+    return " ".join(arguments(row(line), **(options | more)))
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "expected"),
+    [
+        ("smtp unix - - y - - smtp", {}, "-t unix -u -c"),
+        ("relay unix - n n - - smtp -o x=y", {}, "-n relay -t unix -o x=y"),
+        ("qmgr unix n - n 300 1 qmgr", {}, "-l -t unix -u"),
+        ("bounce unix - - n - 0 bounce", {"verbose": 1, "detached": False}, "-z -t unix -d -v -u"),
+        ("smtp inet n - n - - smtpd", {"local": False, "sockets": 2}, "-n smtp -t inet -u -o stress= -s 2"),
+        ("smtp inet n - n - - smtpd", {"local": False, "stress": True}, "-n smtp -t inet -u -o stress=yes"),
+        ("smtp inet n - n - 1 smtpd", {"local": False}, "-l -n smtp -t inet -u"),
+        ("smtp unix - - y - - smtp", {"root": False}, "-t unix"),
+        ("x unix - n n - - a/x { -o a = b } flags=D", {}, "-t unix -o a = b flags=D"),
+    ],
+)
+def test_what_a_process_is_given(line, more, expected):
+    assert words(line, **more) == expected
+
+
+def test_which_program_runs(tmp_path):
+    real = tmp_path / "verify"
+    real.write_text("#!/bin/sh\n")
+    real.chmod(0o755)
+    assert is_ours("postlogd")
+    assert not is_ours("./postlogd")
+    assert not is_ours("verify")
+    assert unavailable(row("postlog unix-dgram n - n - 1 postlogd"), "/none") is None
+    assert unavailable(row("verify unix - - n - 1 verify"), str(real)) is None
+    assert unavailable(row("maildrop unix - n n - - pipe argv=x"), "/d/pipe") == (
+        'service "maildrop" (unix): no program "pipe" here and no /d/pipe -- mail for it is deferred'
+    )
+    assert unavailable(row("25 inet n - n - - smtpd"), "/d/smtpd") == (
+        'service "25" (inet): no program "smtpd" here and no /d/smtpd -- connections to it are refused'
+    )
+
+
+def test_environment():
+    present = {"TZ": "UTC", "HOME": "/root", "MAIL_CONFIG": "x", "POSTFIXPY_LOG": "stdout", "PATH": "/bin"}
+    assert environment("MAIL_CONFIG TZ LANG=C, {A = b c}", present, "/etc/p") == {
+        "POSTFIXPY_LOG": "stdout",
+        "MAIL_CONFIG": "/etc/p",
+        "TZ": "UTC",
+        "LANG": "C",
+        "A": "b c",
+    }
+    assert split_list(" a,b  {c = d} ") == ["a", "b", "c=d"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ("", False),
+        ("inet", True),
+        ("unix", False),
+        ("smtp/inet", True),
+        ("SMTP/INET", True),
+        ("smtp.inet", True),
+        ("smtp/unix", False),
+        ("!smtp/inet, inet", False),
+        ("!submission/inet inet", True),
+    ],
+)
+def test_master_service_disable(patterns, expected):
+    assert disabled("smtp", "inet", patterns) is expected

@@ -1,0 +1,32 @@
+import subprocess
+import sys
+
+from postfixpy.services.run import _under_real_master
+from tests.ipc.processes import configuration, environment
+
+
+def test_a_doorkeeper_only_under_a_real_master(monkeypatch):
+    monkeypatch.delenv("POSTFIXPY_MASTER", raising=False)
+    monkeypatch.delenv("GENERATION", raising=False)
+    assert not _under_real_master(["smtp", "-t", "unix"])
+    monkeypatch.setenv("GENERATION", "1")
+    assert _under_real_master(["smtp", "-t", "unix"])
+    assert _under_real_master(["bounce", "-z", "-t", "unix"])
+    assert not _under_real_master(["qmgr", "-l", "-t", "unix"])
+    assert not _under_real_master(["smtp", "-S"])
+    assert not _under_real_master(["smtp", "-Q"])
+    monkeypatch.setenv("POSTFIXPY_MASTER", "1")
+    assert not _under_real_master(["smtp", "-t", "unix"])
+
+
+def test_a_program_by_name(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "postfixpy", "postlogd"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(configuration(tmp_path)),
+    )
+    assert result.returncode == 1
+    assert "postfix/postlogd[" in result.stdout
+    assert "fatal: service postlogd requires a process limit of 1" in result.stdout
