@@ -17,6 +17,7 @@ postconf(1) asks for them.
 """
 
 import asyncio
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,6 @@ from postfixpy.ipc import bounce as wire
 from postfixpy.ipc import cleanup
 from postfixpy.ipc.attributes import Pair, ProtocolError
 from postfixpy.ipc.channel import Channel
-from postfixpy.ipc.message import Message
 from postfixpy.ipc.service import Context, Service
 from postfixpy.mail import bounce_log, queue_id
 from postfixpy.mail.bounce_log import Entry, printable
@@ -320,25 +320,35 @@ class Bounce(Service):
         return status
 
     async def _send(self, notice: Notice, report: Report) -> int:
-        """Send one notice: 0, a status of cleanup, or 1 when there is no cleanup service to talk to."""
-        failure = f"{report.queue_id}: {notice.failure}"
+        """Send one notice: 0, a status of cleanup, or 1 when there is no cleanup service to talk to.
+
+        From 3.11 on the new queue id is logged before the message is sent, and the failure of every notice.
+        """
+        new = self.view.release >= (3, 11)
+        failure = f"{report.queue_id}: {notice.failure}" if new or not notice.critical else ""
+        announce = f"{report.queue_id}: {notice.label}"
         try:
             posting = await self.post(notice, report.sendopts)
         except (OSError, ProtocolError) as error:
             reason = (error.strerror or "Connection timed out") if isinstance(error, OSError) else str(error)
             log.warning(f"connect to public/{self.view.cleanup_service_name}: {reason}")
-            log.warning(failure)
+            if failure:
+                log.warning(failure)
             return 1
         try:
-            log.info(f"{report.queue_id}: {notice.label}: {posting.queue_id}")
-            if not report.count(notice.wanted):
-                return 0  # nobody asked to be told: hanging up cancels the message
-            result = await _post(posting, report.records(notice))
+            if new:
+                log.info(f"{announce}: {posting.queue_id}")
+            result, wanted = 0, report.count(notice.wanted)
+            if wanted:
+                result = await _post(posting, report.records(notice))
+            elif not notice.postmaster:
+                templates.expand(report.template, self.view)  # what is wrong with it is said all the same
         finally:
-            posting.close()
-        if result:
-            text = f": {cleanup.detail(result).text}" if notice.critical else ""
-            log.warning(f"{failure}{text}")
+            posting.close()  # when nobody asked to be told, this cancels the message
+        if result and failure:
+            log.warning(f"{failure}: {cleanup.detail(result).text}" if notice.critical else failure)
+        if not result and wanted and not new:
+            log.info(f"{announce}: {posting.queue_id}")
         return result
 
     async def post(self, notice: Notice, sendopts: int) -> Posting:
@@ -380,12 +390,12 @@ async def _post(posting: Posting, records: Iterable[tuple[str, bytes]]) -> int:
         return cleanup.STAT_WRITE
 
 
-def _make_printable(message: Message, utf8: bool) -> None:
+def _make_printable(message: wire.Append | wire.Notify, utf8: bool) -> None:
     """Replace control characters in every text of `message`: it goes into a log, a message and the system log."""
-    for name, value in message.pairs():
-        if isinstance(value, str) and value and not value.isprintable():
-            field = "dsn_status" if name == "status" else name
-            setattr(message, field, printable(value, utf8=utf8))
+    for field in dataclasses.fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, str):
+            setattr(message, field.name, printable(value, utf8=utf8))
 
 
 def _mark_done(file: QueueFile | None, entries: Iterable[Entry]) -> None:

@@ -1,8 +1,8 @@
 """Starts one daemon of the real Postfix as master(8) would, with a private configuration and queue directory."""
 
 import os
+import signal
 import socket
-import subprocess
 from pathlib import Path
 
 DAEMONS = Path("/usr/lib/postfix/sbin")
@@ -14,8 +14,9 @@ class RealDaemon:
     main.cf must set maillog_file, so that the daemon logs to postlogd: we listen there, and `log()` gives the records.
     """
 
-    def __init__(self, program: str, service: str, config: Path, queue: Path) -> None:
+    def __init__(self, program: str, service: str, config: Path, queue: Path, *options: str) -> None:
         self.program, self.service, self.config, self.queue = program, service, config, queue
+        self.options = options
         self.path = queue / "private" / service
 
     def __enter__(self) -> "RealDaemon":
@@ -33,35 +34,26 @@ class RealDaemon:
         flow = os.pipe()
         status_read, status_write = os.pipe()
         self._status = status_read
-        wanted = {3: flow[0], 4: flow[1], 5: status_write, 6: listener.fileno()}
-        high = {target: os.dup2(fd, 100 + target) for target, fd in wanted.items()}
-
-        def arrange() -> None:
-            for target, fd in high.items():
-                os.dup2(fd, target)
-
-        argv = [str(DAEMONS / self.program), "-n", self.service, "-t", "unix"]
-        environment = {"MAIL_CONFIG": str(self.config), "GENERATION": "0", "LANG": "C", "TZ": os.environ.get("TZ", "")}
-        self._stderr = open(self.queue / f"{self.service}.stderr", "wb")  # closed in __exit__
-        self.process = subprocess.Popen(
-            argv,
-            env={name: value for name, value in environment.items() if value},
-            pass_fds=(3, 4, 5, 6),
-            preexec_fn=arrange,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._stderr,
-        )
+        high = {
+            target: os.dup2(fd, 100 + target) for target, fd in enumerate((*flow, status_write, listener.fileno()), 3)
+        }
+        shell = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(self.queue)]
+        argv = [*shell, str(DAEMONS / self.program), *self.options, "-n", self.service, "-t", "unix"]
+        environment = {"MAIL_CONFIG": str(self.config), "GENERATION": "0", "LANG": "C"}
+        if "TZ" in os.environ:
+            environment["TZ"] = os.environ["TZ"]
+        null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
+        moved = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in high.items()]
+        self.process = os.posix_spawn(argv[0], argv, environment, file_actions=[*null, *moved])
         for fd in (*flow, status_write, *high.values()):
             os.close(fd)
         listener.close()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.process.terminate()
-        self.process.wait(10)
+        os.kill(self.process, signal.SIGTERM)
+        os.waitpid(self.process, 0)
         os.close(self._status)
-        self._stderr.close()
         self._log.close()
 
     def connect(self, timeout: float = 20.0) -> socket.socket:

@@ -250,12 +250,17 @@ def expand(template: Template, view: "View") -> list[str]:
     from postfixpy.config.expand import ExpansionError
     from postfixpy.config.expand import expand as expand_text
 
+    known: dict[str, str | None] = {}
+
     def lookup(name: str) -> str | None:
-        value = _value(template, view, name)
-        return None if value is None else "".join(c if " " <= c != "\x7f" else "_" for c in value)
+        if name not in known:
+            value = _value(template, view, name)
+            known[name] = None if value is None else "".join(c if " " <= c != "\x7f" else "_" for c in value)
+        return known[name]
 
     out = []
     for line in template.body:
+        known.clear()
         for name in _plain_names(line):
             if lookup(name) is None:
                 _refuse(template, "undefined $name", line)
