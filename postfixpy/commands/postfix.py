@@ -195,8 +195,6 @@ class Control:
         """Run another of our commands. Returns its exit status, 0 when not waiting."""
         from postfixpy.ipc.launch import command_line
 
-        if not os.path.exists(os.path.join(os.path.dirname(__file__), f"{name}.py")) and name != "master":
-            return 0
         pid = _spawn([*command_line(name), *words])
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if wait else 0
 

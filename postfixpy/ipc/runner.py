@@ -28,6 +28,7 @@ from . import logging
 from .accept import AcceptLock, Listeners, accept
 from .attributes import ProtocolError
 from .channel import Channel
+from .doorkeeper import OUR_MASTER
 from .jail import drop_privileges
 from .master_status import AVAIL, LISTEN, STATUS, TAKEN, Status
 from .service import Context, Service
@@ -40,6 +41,9 @@ TRIGGER_SIZE = 1024
 TRIGGER_TIMEOUT = 10.0
 PASS_TIMEOUT = 100.0
 """Seconds that a peer may take to send its trigger, or the descriptor that it passes."""
+
+QUIET, BUSY = 0.5, 20
+"""Seconds without a client after which master is told that one has been served; at the latest after so many clients."""
 
 Factory = Callable[[Context], Service]
 
@@ -267,12 +271,18 @@ class Process:
         if self._ending:
             return
         self._listeners.yield_turn()
-        if not self._tasks:
-            self._tell_served()
+        if not self._told and not self._tasks:
+            self._loop.call_later(0 if OUR_MASTER in os.environ else QUIET, self._tell_served)
 
     def _tell_served(self) -> None:
-        """Once: let master count a client, because it takes a process that dies before its first for a broken one."""
-        if not self._told and not self._exit:
+        """Once: let master count a client, because it takes a process that dies before its first for a broken one.
+
+        Our own master takes both messages at once. For Postfix's we wait for a quiet moment, because a client that
+        comes between the two makes it start another process.
+        """
+        if OUR_MASTER not in os.environ and self._tasks and self._served < BUSY:
+            return
+        if not self._told and not self._exit and not self._ending:
             self._told = True
             if not self._status.tell(TAKEN, AVAIL):
                 self._master_gone()
@@ -298,7 +308,8 @@ class Process:
         self._served += 1
         if self._ending:
             return
-        self._tell_served()
+        if not self._told:
+            self._loop.call_later(0 if OUR_MASTER in os.environ else QUIET, self._tell_served)
         limit = self._view.max_use * max(1, self.context.sessions or 100)
         if 0 < limit <= self._served and not self.service.single:
             self.end()
@@ -408,6 +419,8 @@ class Process:
 
     def _last_datagrams(self) -> None:
         """The mail system is ended: what was sent before that is still read, then the process ends."""
+        if self._ending:
+            return
         for n in range(self._options.sockets):
             self._read_datagrams(LISTEN + n)
         self.end("terminated")

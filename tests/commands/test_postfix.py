@@ -92,6 +92,7 @@ def test_in_the_foreground_with_the_log_on_standard_output(system, tmp_path):
     )
     lines = [process.stdout.readline() for _ in range(2)]
     while "daemon started" not in lines[-1]:
+        assert lines[-1], lines  # it has ended
         lines.append(process.stdout.readline())
     assert any("postfix/postfix-script" in line and "starting the Postfix mail system" in line for line in lines)
     assert re.search(r"postfix/master\[\d+\]: daemon started -- version ", lines[-1])
