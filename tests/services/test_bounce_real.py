@@ -21,6 +21,8 @@ from postfixpy.ipc import bounce as wire
 from postfixpy.ipc.attributes import parse
 from postfixpy.ipc.message import Message
 from postfixpy.ipc.service import Context
+from postfixpy.mail.delivery import Recipient
+from postfixpy.mail.dsn import DSN
 from postfixpy.mail.records import Sizes, encode_record, encode_sizes
 from postfixpy.services.bounce import Bounce
 
@@ -297,3 +299,38 @@ def test_no_difference(tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatc
     for one, other in zip(our_cleanup, real_cleanup, strict=True):
         assert one == other, context + "\n".join(difflib.unified_diff(other[3].split("\n"), one[3].split("\n")))
     assert files(ours) == real_files, context
+
+
+def test_our_client_and_the_real_service(tmp_path: Path) -> None:
+    config, queue = tmp_path / "etc", tmp_path / "queue"
+    (tmp_path / "data").mkdir()
+    config.mkdir()
+    for name in ("active", "defer", "public"):
+        (queue / name).mkdir(parents=True)
+    (config / "main.cf").write_text(
+        f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {tmp_path}/data\n"
+        f"maillog_file = {tmp_path}/log\nmaillog_file_prefixes = {tmp_path}\nhash_queue_names = deferred\n"
+    )
+
+    async def talk(path: str) -> list[bool]:
+        where = Recipient("joe@example.com", "al@example.org", 99)
+        status = DSN("4.4.1", "delayed", "later", "smtp", "450 no", "dns", "mx")
+        common = (path, 0, "active", ID, "8bit", 1, "me@example.com", "", 0)
+        return [
+            await wire.append(path, 0, ID, where, status),
+            await wire.append(path, 0, "bad/id", where, status),
+            await wire.warn(*common, release=RELEASE),
+            await wire.flush(*common, release=RELEASE),
+        ]
+
+    with (
+        FakeCleanup(queue / "public" / "cleanup") as cleanup,
+        RealDaemon("bounce", "defer", config, queue, "-z") as daemon,
+    ):
+        assert asyncio.run(talk(str(daemon.path))) == [True, False, True, True]
+        assert daemon.log() == [
+            "warning: malformed queue id: bad/id",
+            f"{ID}: sender delay notification: NEW00001",
+            f"{ID}: sender non-delivery notification: NEW00002",
+        ]
+    assert "Remote-MTA: dns; mx\n" in cleanup.messages[0].text()

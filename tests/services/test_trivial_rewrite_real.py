@@ -13,6 +13,7 @@ import pytest
 from postfixpy import log
 from postfixpy.config import load
 from postfixpy.ipc.attributes import Pair, encode, parse
+from postfixpy.ipc.rewrite import RESOLVE_CLASS_DEFAULT, RESOLVE_CLASS_LOCAL, Resolved, RewriteClient
 from postfixpy.ipc.service import Context
 from postfixpy.services.trivial_rewrite import TrivialRewrite
 
@@ -239,3 +240,30 @@ def printable(text: str) -> str:
 def shown(lines: list[str]) -> list[str]:
     """Log lines without those of the tables' own, which have their own comparison."""
     return [line for line in lines if "lookup error" not in line and "table lookup problem" not in line]
+
+
+def test_our_client_and_the_real_service(tmp_path: Path) -> None:
+    config, queue = tmp_path / "etc", tmp_path / "queue"
+    (tmp_path / "data").mkdir()
+    config.mkdir()
+    (config / "main.cf").write_text(
+        f"compatibility_level = 3.6\nqueue_directory = {queue}\ndata_directory = {tmp_path}/data\n"
+        f"maillog_file = {tmp_path}/log\nmaillog_file_prefixes = {tmp_path}\n"
+        "myhostname = h.example.com\nmydestination = h.example.com\n"
+    )
+
+    async def talk(path: str) -> object:
+        client = RewriteClient(path)
+        try:
+            local = await client.resolve("", "joe@h.example.com")
+            return await client.rewrite("local", "joe"), local, await client.resolve("", "x@y.test", verify=True)
+        finally:
+            client.close()
+
+    with RealDaemon("trivial-rewrite", "rewrite", config, queue) as daemon:
+        assert asyncio.run(talk(str(daemon.path))) == (
+            "joe@h.example.com",
+            Resolved("local", "h.example.com", "joe@h.example.com", RESOLVE_CLASS_LOCAL),
+            Resolved("smtp", "y.test", "x@y.test", RESOLVE_CLASS_DEFAULT),
+        )
+        assert daemon.log() == []
