@@ -8,7 +8,7 @@ Where one process of ours differs from one of Postfix
 - It serves many clients at once: as many as its master.cf row allows processes, because that is what the number is for
   (0: no limit). When it is full, further clients wait in the socket, as with Postfix at its process limit; so master is
   told TAKEN only when this process takes no more clients for good, and starts a fresh one then.
-- max_use counts for each session: a row of 100 processes with max_use 100 ends after 10000 clients.
+- max_use counts for each session: the process of a row of 100 with max_use 100 ends after 10000 clients.
 - At the end (master gone or reloading, idle, retired, table changed) it takes no more clients, lets those in flight
   finish, and asks clients that keep their connection open to leave between two requests.
 """
@@ -28,6 +28,7 @@ from . import logging
 from .accept import AcceptLock, Listeners, accept
 from .attributes import ProtocolError
 from .channel import Channel
+from .debugger import run_debugger
 from .doorkeeper import OUR_MASTER
 from .jail import drop_privileges
 from .master_status import AVAIL, LISTEN, STATUS, TAKEN, Status
@@ -459,15 +460,6 @@ class Process:
             await self._serve(channel)
         finally:
             await self._loop.run_in_executor(None, writer.join)
-
-
-def run_debugger(view: "View") -> None:
-    """Run debugger_command, a shell command of the administrator's, on this process (-D). Raises FatalError."""
-    if not view.raw("debugger_command"):
-        raise FatalError("no debugger_command variable set up")
-    command = view.debugger_command
-    log.info(f"running: {command}")
-    os.waitpid(os.posix_spawn("/bin/sh", ["sh", "-c", command], os.environ), 0)
 
 
 async def receive_passed(client: socket.socket) -> tuple[socket.socket, dict[str, str]]:

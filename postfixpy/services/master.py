@@ -2,8 +2,9 @@
 
     master [-c config_dir] [-D] [-d] [-e exit_time] [-i] [-s] [-t] [-v] [-w]
 
--d stay in the terminal; -e end after so many seconds; -i process 1 of a container; -s keep standard output for the log;
--t test: exit 0 when no master runs on this queue, 1 when one does; -w return when the mail system has started.
+-D run debugger_command on it; -d stay in the terminal; -e end after so many seconds; -i process 1 of a container; -s
+keep standard output for the log; -t test: exit 0 when no master runs on this queue, 1 when one does; -w return when the
+mail system has started.
 
 Differs from Postfix
 - Without root it runs everything as the current user, on a queue directory that this user owns: no chroot, no setuid.
@@ -79,7 +80,8 @@ def _main(argv: list[str]) -> int:
     foreground = bool(options.keys() & set("dis"))
     if detached:
         _detach(keep_output=foreground, session="i" not in options and "D" not in options)
-    return _supervise(config, view, options.get("e"), verbose, monitor, detached=detached, foreground=foreground)
+    debug = "D" in options or "MAIL_DEBUG" in os.environ
+    return _supervise(config, view, options.get("e"), verbose, monitor, detached, foreground, debug)
 
 
 def _supervise(
@@ -88,9 +90,9 @@ def _supervise(
     exit_time: str | None,
     verbose: int,
     monitor: int,
-    *,
     detached: bool,
     foreground: bool,
+    debug: bool,
 ) -> int:
     from . import queue_directories
     from .master_command import environment
@@ -115,6 +117,10 @@ def _supervise(
         owner = user_ids(view.mail_owner)
     locks = [take_lock("pid/master.pid"), take_data_lock(view.data_directory, owner)]
     _raise_limits()
+    if debug:
+        from postfixpy.ipc.debugger import run_debugger
+
+        run_debugger(view)
     supervisor = Supervisor(config, view, logger, detached=detached, verbose=verbose, owner=owner)
     if exit_time is not None:
         supervisor.end_after(int(exit_time) if exit_time.isdecimal() else 0)

@@ -48,7 +48,8 @@ def unavailable(entry: MasterEntry, path: str) -> str | None:
     if is_ours(entry.command) or os.access(path, os.X_OK):
         return None
     effect = CONSEQUENCES.get(entry.process_name, "mail for it is deferred")
-    return f'service "{entry.name}" ({entry.type}): no program "{entry.command}" here and no {path} -- {effect}'
+    name = f"{entry.name}/{entry.type}"
+    return f"service {name}: program {entry.command} is not available (not one of ours, and no {path}): {effect}"
 
 
 def arguments(

@@ -36,6 +36,9 @@ class Echo(Service):
                 case "hold":
                     channel.send(("held", os.getpid()))
                     await channel.read_list()
+                case "jail":
+                    channel.send(*self.whereabouts())
+                    continue
                 case "fatal":
                     raise FatalError("told to")
                 case "bug":
@@ -44,6 +47,20 @@ class Echo(Service):
                     os._exit(3)
             sessions = self.context.sessions
             channel.send(*pairs.items(), ("pid", os.getpid()), ("sessions", sessions), *channel.attributes.items())
+
+    def whereabouts(self) -> list[tuple[str, str]]:
+        """Who and where we are, and that what Python loads late still works there."""
+        import time
+
+        return [
+            ("uid", str(os.getuid())),
+            ("groups", str(os.getgroups())),
+            ("root", " ".join(sorted(os.listdir("/")))),
+            ("idna", "b\u00fccher.example".encode("idna").decode()),
+            ("conditional", self.view.expand("${queue_directory?{set}:{unset}}")),
+            ("family", str(self.view.service_integer("echo", "destination_concurrency_limit"))),
+            ("zone", time.tzname[0]),
+        ]
 
     async def triggered(self, requests: bytes) -> None:
         self.note(requests)

@@ -96,8 +96,8 @@ def test_starts_services_on_demand_and_sockets_at_once(run, tmp_path):
 def test_a_row_without_a_program_is_said_and_has_no_socket(run, tmp_path):
     master = run().started()
     assert (
-        f'warning: service "local" (unix): no program "nosuch" here and no {tmp_path}/daemons/nosuch '
-        "-- mail for it is deferred\n"
+        f"warning: service local/unix: program nosuch is not available (not one of ours, and no {tmp_path}/daemons/"
+        "nosuch): mail for it is deferred\n"
     ) in master.log
     assert not (tmp_path / "queue/private/local").exists()
 
@@ -209,6 +209,11 @@ def test_the_exit_time(run):
     master = run("-e", "1")
     assert master.process.wait(20) == 0
     assert "master exit time has arrived" in master.log
+
+
+def test_the_debugger(run, tmp_path):
+    run("-D", main=f"debugger_command = touch {tmp_path}/debugged").started()
+    assert (tmp_path / "debugged").exists()
 
 
 def test_inet_services(run, tmp_path):

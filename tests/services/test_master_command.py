@@ -48,10 +48,12 @@ def test_which_program_runs(tmp_path):
     assert unavailable(row("postlog unix-dgram n - n - 1 postlogd"), "/none") is None
     assert unavailable(row("verify unix - - n - 1 verify"), str(real)) is None
     assert unavailable(row("maildrop unix - n n - - pipe argv=x"), "/d/pipe") == (
-        'service "maildrop" (unix): no program "pipe" here and no /d/pipe -- mail for it is deferred'
+        "service maildrop/unix: program pipe is not available (not one of ours, and no /d/pipe): "
+        "mail for it is deferred"
     )
     assert unavailable(row("25 inet n - n - - smtpd"), "/d/smtpd") == (
-        'service "25" (inet): no program "smtpd" here and no /d/smtpd -- connections to it are refused'
+        "service 25/inet: program smtpd is not available (not one of ours, and no /d/smtpd): "
+        "connections to it are refused"
     )
 
 

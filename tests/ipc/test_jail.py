@@ -1,0 +1,74 @@
+"""Giving up privileges. The process test needs root."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from postfixpy.errors import FatalError
+from postfixpy.ipc.jail import drop_privileges, user_ids
+from tests.ipc.processes import configuration, environment
+
+
+def test_users():
+    import getpass
+
+    assert user_ids(getpass.getuser()) == (os.getuid(), pwd.getpwuid(os.getuid()).pw_gid)
+    with pytest.raises(FatalError, match="unknown user: nosuchuser"):
+        user_ids("nosuchuser")
+
+
+def test_nothing_to_give_up():
+    before = os.getuid(), os.getcwd()
+    drop_privileges("", "", None)
+    assert (os.getuid(), os.getcwd()) == before
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("option", ["-c", "-u"])
+def test_a_service_as_the_mail_owner(option):
+    assert os.getuid() == 0, "run this as root"
+    base = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        base.chmod(0o755)
+        etc = configuration(base, main="mail_owner = nobody\nlong = ${queue_directory?{a}:{b}}")
+        result = subprocess.run(
+            [str(base / "daemons/echo"), "-S", "-u", option],
+            input=b"do\0jail\0\0",
+            env=environment(etc, TZ="Europe/Paris"),
+            capture_output=True,
+            timeout=30,
+        )
+        words = result.stdout.decode().split("\0")
+        answer = dict(zip(words[3::2], words[4::2], strict=False))
+        nobody = pwd.getpwnam("nobody")
+        assert answer["uid"] == str(nobody.pw_uid)
+        assert answer["groups"] == f"[{nobody.pw_gid}]"
+        assert ("active" in answer["root"].split()) == (option == "-c")
+        assert answer["idna"] == "xn--bcher-kva.example"
+        assert (answer["conditional"], answer["family"], answer["zone"]) == ("set", "20", "CET")
+    finally:
+        shutil.rmtree(base)
+
+
+@pytest.mark.real
+def test_a_jail_that_is_not_there():
+    assert os.getuid() == 0, "run this as root"
+    code = (
+        "from postfixpy.config import load; from postfixpy.ipc.jail import drop_privileges\n"
+        "import sys\n"
+        "try: drop_privileges('/no/such', '', load(sys.argv[1]).view())\n"
+        "except Exception as error: print(error)\n"
+    )
+    base = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        etc = configuration(base)
+        result = subprocess.run([sys.executable, "-c", code, str(etc)], capture_output=True, text=True)
+        assert result.stdout == "chroot(/no/such): No such file or directory\n"
+    finally:
+        shutil.rmtree(base)
