@@ -25,18 +25,23 @@ TYPES: dict[str, tuple[str, str]] = {
     "inline": ("memory", "Inline"),
     "internal": ("memory", "Internal"),
     "lmdb": ("lmdbtable", "Lmdb"),
+    "memcache": ("memcache", "Memcache"),
     "pcre": ("rules", "Pcre"),
     "pipemap": ("composite", "PipeMap"),
+    "proxy": ("proxy", "open_proxy"),
     "randmap": ("composite", "RandMap"),
     "regexp": ("rules", "Regexp"),
+    "socketmap": ("socketmap", "Socketmap"),
+    "sqlite": ("sqlite", "Sqlite"),
     "static": ("memory", "Static"),
+    "tcp": ("tcp", "Tcp"),
     "texthash": ("memory", "TextHash"),
     "unionmap": ("composite", "UnionMap"),
     "unix": ("memory", "Unix"),
 }
 """Type -> (module of this package, class)."""
 
-_NESTING = {"debug", "pipemap", "unionmap"}
+_NESTING = {"debug", "memcache", "pipemap", "proxy", "unionmap"}
 _open_tables: "weakref.WeakValueDictionary[tuple[str, Flags, bool, int], Table]" = weakref.WeakValueDictionary()
 
 
@@ -77,10 +82,12 @@ def _open_new(kind: str, name: str, settings: Settings, flags: Flags, surrogates
     module, class_name = TYPES[kind]
     opener = getattr(import_module(f"postfixpy.lookup.{module}"), class_name)
     arguments = {"surrogates": surrogates} if kind in _NESTING else {}
+    if kind in ("memcache", "proxy"):
+        arguments["writable"] = writable
     if writable and kind not in _WRITABLE:
         raise OpenError(f"{kind}:{name} map requires O_RDONLY access mode")
     table: Table = opener(name, settings, flags, **arguments)
     return table
 
 
-_WRITABLE = {"environ", "fail", "internal", "static", "debug"}
+_WRITABLE = {"debug", "environ", "fail", "internal", "memcache", "proxy", "static"}

@@ -1,0 +1,203 @@
+"""Tables that ask a server: connections in a pool, time limits, and a synchronous door for commands.
+
+Services await; several lookups are under way at once, each on a connection of its own, up to `POOL_LIMIT`. A command
+that calls `Table.lookup` runs the same code in an event loop of the table's own.
+"""
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, Protocol, TypeVar
+
+from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
+
+POOL_LIMIT = 20
+T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    def close(self) -> object: ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class Pool(Generic[C]):
+    """Connections of one event loop to one server. `connect` makes one; idle ones are kept for `max_idle` seconds."""
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], max_idle: float = 10.0) -> None:
+        self.connect = connect
+        self.max_idle = max_idle
+        self.idle: list[tuple[C, asyncio.TimerHandle]] = []
+        self.room = asyncio.Semaphore(POOL_LIMIT)
+
+    @contextlib.asynccontextmanager
+    async def borrow(self) -> AsyncIterator[C]:
+        """A connection for one request. One that was in use when an exception passed is not used again."""
+        async with self.room:
+            if self.idle:
+                connection, timer = self.idle.pop()
+                timer.cancel()
+            else:
+                connection = await self.connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._keep(connection)
+
+    def _keep(self, connection: C) -> None:
+        def expire() -> None:
+            self.idle = [kept for kept in self.idle if kept[0] is not connection]
+            connection.close()
+
+        self.idle.append((connection, asyncio.get_running_loop().call_later(self.max_idle, expire)))
+
+    def drop_idle(self) -> None:
+        """Close what is idle: the server has gone, and they are all dead."""
+        for connection, timer in self.idle:
+            timer.cancel()
+            connection.close()
+        self.idle.clear()
+
+
+class NetworkTable(Table):
+    """A table behind a server. Subclasses implement `aget`."""
+
+    def __init__(
+        self, name: str, settings: Settings, flags: Flags, *, pattern: bool = False, secure: bool = False
+    ) -> None:
+        if flags & Flags.NO_UNAUTH and not secure:
+            raise OpenError(f"{self.kind}:{name} map is not allowed for security-sensitive data")
+        super().__init__(name, settings, flags, pattern=pattern)
+        self._own_loop: asyncio.AbstractEventLoop | None = None
+        self._per_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = weakref.WeakKeyDictionary()
+
+    async def aget(self, key: str) -> str | None:
+        raise NotImplementedError
+
+    def get(self, key: str) -> str | None:
+        return self.blocking(self.aget(key))
+
+    def blocking(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of `work`, for callers that cannot await. Inside an event loop, which it holds up, in a thread."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            pass  # the usual case: a command
+        else:
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(asyncio.run, self._once(work)).result()
+        if self._own_loop is None:
+            self._own_loop = asyncio.new_event_loop()
+        return self._own_loop.run_until_complete(work)
+
+    async def _once(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return await work
+        finally:
+            await self._close_own()
+
+    def per_loop(self, make: Callable[[], T]) -> T:
+        """What `make` makes, once for each event loop: a pool belongs to the loop that it was made in."""
+        loop = asyncio.get_running_loop()
+        found = self._per_loop.get(loop)
+        if found is None:
+            found = self._per_loop[loop] = make()
+        result: T = found
+        return result
+
+    def close(self) -> None:
+        loop, self._own_loop = getattr(self, "_own_loop", None), None
+        if loop is not None and not loop.is_closed():
+            loop.run_until_complete(self._close_own())
+            loop.close()
+
+    async def _close_own(self) -> None:
+        found = self._per_loop.get(asyncio.get_running_loop())
+        if isinstance(found, Pool):
+            found.drop_idle()
+            await asyncio.sleep(0)  # lets the transports finish
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class Stream:
+    """A stream connection with a time limit for each operation. Raises OSError (TimeoutError), EOFError, ValueError."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, timeout: float) -> None:
+        self.reader, self.writer, self.timeout = reader, writer, timeout
+
+    def close(self) -> None:
+        """Hang up at once."""
+        self.writer.transport.abort()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        self.writer.write(data)
+        await asyncio.wait_for(self.writer.drain(), self.timeout)
+
+    async def line(self, limit: int) -> bytes:
+        """The next line without its newline. ValueError: longer than `limit`."""
+        try:
+            data = await asyncio.wait_for(self.reader.readuntil(b"\n"), self.timeout)
+        except asyncio.IncompleteReadError:
+            raise EOFError from None
+        except asyncio.LimitOverrunError:
+            raise ValueError("line too long") from None
+        if len(data) > limit + 1:
+            raise ValueError("line too long")
+        return data[:-1]
+
+    async def exactly(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        try:
+            return await asyncio.wait_for(self.reader.readexactly(length), self.timeout)
+        except asyncio.IncompleteReadError:
+            raise EOFError from None
+
+
+_BUFFER = 1 << 17
+
+
+async def connect_inet(endpoint: str, timeout: float) -> Stream:
+    """Connect to ``host:port`` or ``[address]:port``. Raises OSError."""
+    host, _, port = endpoint.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]") or "localhost"
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=_BUFFER), timeout)
+    return Stream(reader, writer, timeout)
+
+
+async def connect_unix(path: str, timeout: float) -> Stream:
+    """Connect to a socket in the file system. Raises OSError."""
+    reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(path, limit=_BUFFER), timeout)
+    return Stream(reader, writer, timeout)
+
+
+def connector(service: str, timeout: float) -> Callable[[], Awaitable[Stream]]:
+    """What connects to ``inet:host:port`` or ``unix:path``. Raises OpenError with Postfix's text."""
+    transport, _, endpoint = service.partition(":")
+    if not transport or not endpoint:
+        raise OpenError(f'need service transport:endpoint instead of "{service}"')
+    if transport == "inet":
+        return lambda: connect_inet(endpoint, timeout)
+    if transport in ("unix", "local"):
+        return lambda: connect_unix(endpoint, timeout)
+    raise OpenError(f"invalid transport name: {transport} in service: {service}")
+
+
+def failure_text(error: BaseException) -> str:
+    """The system's text of a failed operation."""
+    if isinstance(error, TimeoutError):
+        return os.strerror(110)
+    if isinstance(error, OSError):
+        # asyncio wraps the errors of several addresses, and getaddrinfo has numbers of its own.
+        return os.strerror(error.errno) if error.errno and 0 < error.errno < 200 else error_text(error)
+    return "Success"

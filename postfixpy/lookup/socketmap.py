@@ -1,0 +1,88 @@
+"""socketmap: tables (socketmap_table(5)): Sendmail's protocol, ``NAME KEY`` and ``OK VALUE`` in netstrings."""
+
+from postfixpy import log
+from postfixpy.lookup.network import NetworkTable, Pool, Stream, connector, failure_text
+from postfixpy.lookup.table import Flags, OpenError, Settings, TableError, lowercase
+
+TIMEOUT = 100.0
+MAX_QUERY = 10_000
+MAX_REPLY = 100_000
+
+
+class NetstringError(Exception):
+    """The peer does not speak in netstrings. str(error) is Postfix's text."""
+
+
+async def read_netstring(stream: Stream, limit: int) -> bytes:
+    """The next netstring, of at most `limit` bytes."""
+    length = b""
+    while (byte := await stream.exactly(1)) != b":":
+        length += byte
+        if not byte.isdigit() or len(length) > 10:
+            raise NetstringError("input format error")
+    if not length:
+        raise NetstringError("input format error")
+    if int(length) > limit:
+        raise NetstringError("input exceeds size limit")
+    data = await stream.exactly(int(length))
+    if await stream.exactly(1) != b",":
+        raise NetstringError("input format error")
+    return data
+
+
+class Socketmap(NetworkTable):
+    """``socketmap:inet:host:port:NAME`` or ``socketmap:unix:path:NAME``."""
+
+    kind = "socketmap"
+
+    def __init__(self, name: str, settings: Settings, flags: Flags) -> None:
+        super().__init__(name, settings, flags, pattern=True)
+        service, colon, self.map_name = name.rpartition(":")
+        if not colon:
+            raise OpenError("socketmap requires server:socketmap argument")
+        self.connect = connector(service, TIMEOUT)
+
+    async def aget(self, key: str) -> str | None:
+        if len(key.encode("utf-8", "surrogateescape")) > MAX_QUERY:
+            log.warning(f"table {self.name} query too large: '{key[:100]}', returning 'not found'")
+            return None
+        if self.flags & Flags.FOLD_MUL:
+            key = lowercase(key)
+        return self._answer(await self._exchange(key))
+
+    async def _exchange(self, key: str) -> bytes:
+        pool = self.per_loop(lambda: Pool(self.connect))
+        query = f"{self.map_name} {key}".encode("utf-8", "surrogateescape")
+        for attempt in (0, 1):
+            try:
+                async with pool.borrow() as stream:
+                    await stream.send(b"%d:%s," % (len(query), query))
+                    return await read_netstring(stream, MAX_REPLY)
+            except (EOFError, ConnectionResetError, BrokenPipeError):
+                if attempt == 0:  # the server was restarted: its old connections are dead
+                    pool.drop_idle()
+                    continue
+                raise self._failed("unexpected disconnect") from None
+            except TimeoutError:
+                raise self._failed("time limit exceeded") from None
+            except OSError as error:
+                raise self._failed(failure_text(error)) from None
+            except NetstringError as error:
+                raise self._failed(str(error)) from None
+        raise AssertionError("two attempts end in an answer or an error")
+
+    def _failed(self, reason: str) -> TableError:
+        log.warning(f"table {self.name} lookup error: {reason}")
+        return TableError(f"{self.name} lookup error: {reason}", reason=reason)
+
+    def _answer(self, reply: bytes) -> str | None:
+        status, _, value = reply.partition(b"\0")[0].decode("utf-8", "surrogateescape").partition(" ")
+        if status == "OK":
+            return value
+        if status == "NOTFOUND":
+            return None
+        what = {"TEMP": "temporary", "TIMEOUT": "timeout", "PERM": "permanent"}.get(status, "unknown")
+        value = value.lstrip()
+        detail = f": {log.printable(value)[:200]}" if value else ""
+        log.warning(f"{self.name} socketmap server {what} error{detail}")
+        raise TableError(f"{self.name}: {what} error", config=status == "PERM")
