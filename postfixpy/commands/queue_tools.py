@@ -58,6 +58,24 @@ def owns_queue(view: "View") -> bool:
         return False
 
 
+def log_as(program: str, view: "View") -> None:
+    """Log to standard error as `program`, and to the mail log. Raises FatalError for a bad log parameter."""
+    from postfixpy.ipc import logging
+
+    mail_log = logging.install(program, view, fallback=True)
+    terminal = log.stderr_sink(program)
+
+    def both(severity: str, text: str) -> None:
+        try:
+            mail_log(severity, text)
+        except FatalError:  # there is no place to log to; the command ends for that reason or another
+            if severity != "fatal":
+                raise
+        terminal(severity, text)
+
+    log.set_sink(both)
+
+
 def run_command(argv: list[str], command: "Command") -> int:
     """Run a command's body: a fatal error is written as ``NAME: fatal: text``. Returns the exit status."""
     log.set_sink(log.stderr_sink(argv[0]))
