@@ -27,7 +27,8 @@ PATIENCE = 10.0
 _STANDARD = "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp"
 FACILITIES = {name: number for number, name in enumerate(_STANDARD.split())}
 FACILITIES |= {"security": FACILITIES["auth"]} | {f"local{n}": 16 + n for n in range(8)}
-_PRIORITIES = {"info": 6, "warning": 4, "error": 3, "fatal": 2, "panic": 2}
+SEVERITIES = {"info": 6, "warning": 4, "error": 3, "fatal": 2, "panic": 2}
+"""Severities, and their numbers for syslog."""
 
 
 class Parameters(Protocol):
@@ -67,6 +68,11 @@ def json_record(now: float, host: str, tag: str, pid: int, severity: str, text: 
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now * 1000) % 1000:03d}Z"
     fields = {"time": stamp, "host": host, "program": tag, "pid": pid, "severity": severity, "text": text}
     return json.dumps(fields, ensure_ascii=True)
+
+
+def wants_json() -> bool:
+    """Whether what goes to standard output is to be JSON."""
+    return os.environ.get("POSTFIXPY_LOG_FORMAT") == "json"
 
 
 def encode(line: str) -> bytes:
@@ -210,7 +216,7 @@ class Logger:
                     os.close(fd)
         elif self._syslog is not None:
             shown = severity_prefix(severity) + log.printable(text[: log.MAX_RECORD])
-            self.send_text(shown, str(pid), _PRIORITIES.get(severity, 6))
+            self.send_text(shown, str(pid), SEVERITIES.get(severity, 6))
 
     def send_text(self, text: str, pid: str, priority: int = 6) -> None:
         """Send a text to syslog under the tag and a process id; `priority` is syslog's, 6 is info."""
@@ -243,7 +249,7 @@ def install(program: str, view: Parameters | None = None, *, fallback: bool = Fa
             check_prefixes(maillog_file, view.maillog_file_prefixes)
     logger = Logger(tag, host or "amnesiac")
     if environ.get("POSTFIXPY_LOG") == "stdout":
-        logger.to_stream(1, as_json=environ.get("POSTFIXPY_LOG_FORMAT") == "json")
+        logger.to_stream(1, as_json=wants_json())
     elif service:
         logger.to_postlog(service, maillog_file if fallback else "")
     else:

@@ -10,7 +10,7 @@ Differs from Postfix
 - Without root it runs everything as the current user, on a queue directory that this user owns: no chroot, no setuid.
 - A row runs our program of that name, else the executable in daemon_directory; see master_command for neither.
 - In the foreground, a log that would go nowhere goes to standard output: maillog_file is /dev/stdout and there is no
-  postlog service or no root, or there is neither maillog_file nor a syslog.
+  postlog service or no root, or there is neither maillog_file nor a syslog. $POSTFIXPY_LOG_FORMAT=json makes it JSON.
 - A reload with a broken configuration is refused with an error; Postfix's master exits.
 """
 
@@ -144,7 +144,8 @@ def logs_nowhere(config: "Configuration", view: "View") -> bool:
     if not view.maillog_file:
         return not os.path.exists(logging.DEV_LOG)
     has_postlog = config.entry(view.postlog_service_name, "unix-dgram") is not None
-    return str(view.maillog_file).startswith("/dev/stdout") and (os.geteuid() != 0 or not has_postlog)
+    ours = os.geteuid() != 0 or not has_postlog or logging.wants_json()
+    return view.maillog_file == "/dev/stdout" and ours
 
 
 def _check_rights(view: "View") -> None:

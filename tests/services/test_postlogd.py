@@ -1,6 +1,7 @@
 """postlogd(8), as a class, and as a process that our master starts."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -70,6 +71,21 @@ def test_without_a_file_records_go_to_syslog_under_their_own_name(tmp_path, monk
         assert re.fullmatch(rb"<22>\w+ [ \d]+ [\d:]+ postfix/smtp\[123\]: warning: text: more", syslog.recv(200))
         assert re.fullmatch(rb"<22>\w+ [ \d]+ [\d:]+ other\[\d+\]: no process id", syslog.recv(200))
         asyncio.run(service.stop())
+
+
+def test_json_on_standard_output(monkeypatch, capfd):
+    monkeypatch.setenv("POSTFIXPY_LOG_FORMAT", "json")
+    service = postlogd("/dev/stdout")
+    asyncio.run(service.pre_jail())
+    for record in (RECORD, "Nov 23 14:00:00 mx postfix/qmgr[9]: ABC: removed", "caf\xe9"):
+        service.datagram(record.encode())
+    asyncio.run(service.stop())
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [(entry["program"], entry["pid"], entry["severity"], entry["text"]) for entry in found] == [
+        ("postfix/smtp", 123, "warning", "text: more"),
+        ("postfix/qmgr", 9, "info", "ABC: removed"),
+        ("unknown", 0, "info", "caf\xe9"),
+    ]
 
 
 def test_what_is_fatal(tmp_path):
