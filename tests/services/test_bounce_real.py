@@ -1,7 +1,7 @@
 """Ours and the real bounce(8), side by side: the same requests, logs and queue files, and no difference in what is
 sent to cleanup, logged, answered and left on the disk.
 
-The number of rounds is POSTFIXPY_ROUNDS (default 25). The seed is fixed.
+The number of rounds is POSTFIXPY_ROUNDS (default 15). The seed is fixed.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-ROUNDS = int(os.environ.get("POSTFIXPY_ROUNDS", "25"))
+ROUNDS = int(os.environ.get("POSTFIXPY_ROUNDS", "15"))
 RELEASE = (3, 7)
 ID = "4C1E0D4B7C"
 
