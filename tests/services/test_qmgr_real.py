@@ -110,6 +110,56 @@ def test_the_log_is_the_real_one() -> None:
     assert ours_error == real_error
 
 
+@pytest.mark.parametrize(("negative", "cohorts"), [("1/concurrency", "3"), ("1/4", "2")])
+def test_feedback_is_the_real_one(negative: str, cohorts: str) -> None:
+    """One delivery at a time to a server that hangs up: the window's whole story, and how much mail is not tried."""
+    told = {}
+    for ours in (True, False):
+        with RealSystem(
+            "connect * close 421 go away",
+            ours=ours,
+            destination_concurrency_feedback_debug="yes",
+            smtp_destination_concurrency_negative_feedback=negative,
+            smtp_destination_concurrency_failed_cohort_limit=cohorts,
+            smtp_destination_recipient_limit="2",
+            default_process_limit="1",
+            initial_destination_concurrency="8",
+        ) as system:
+            system.send("me@real.example", *[f"u{n}@a.example" for n in range(60)])
+            system.wait(lambda: str(system.log()).count("status=deferred") == 60, "the first attempts")
+            lines = [line for line in system.qmgr_log() if "feedback" in line or "window" in line]
+            suspended = sum("delivery temporarily suspended" in line for line in system.log())
+            told[ours] = ([re.sub(r":\d+:", ":", line) for line in lines], suspended)
+    assert told[True] == told[False]
+
+
+def test_requests_are_the_real_ones() -> None:
+    """Every attribute of every delivery request, but for what differs between two runs of anything."""
+    kinds: list[tuple[str, ...]] = [(), ("-N", "success,failure", "-V", "env+2Bid", "-R", "hdrs")]
+    kinds += [("-v",), ("-bv",), ("-XV",), ("-B", "8BITMIME")]
+    told = {}
+    for ours in (True, False):
+        system = RealSystem(
+            ours=ours, master="spy unix - - n - 1 spy\n", default_transport="spy", relayhost="", **QUICK
+        )
+        system.add_spy()
+        with system:
+            for number, options in enumerate(kinds):
+                system.send(f"me{number}@real.example", "b@x.example", "a@x.example", "c@Y.example", options=options)
+            system.send("", "postmaster@x.example")
+            system.send("me@real.example", *[f"u{n}@z{n % 3}.example" for n in range(170)])
+            system.wait(lambda system=system: not system.queued(), "an empty queue")
+            requests = system.requests()
+        for head, *recipients in requests:
+            for recipient in recipients:  # the arrival time is a record of varying length
+                recipient["offset"] = str(int(recipient["offset"]) - int(head["offset"]))
+            head |= {"time": str(len(head["time"])), "queue_id": "", "offset": "", "size": ""}
+            head["flags"] = str(int(head["flags"]) & ~0x1800)  # connection caching depends on the time
+        told[ours] = sorted(requests, key=str)
+    assert told[True] == told[False]
+    assert len(told[True]) >= 20
+
+
 def test_kill_9_loses_nothing() -> None:
     """A hundred messages, a server that refuses, defers and hangs up, and a queue manager that is killed ten times."""
     rules = (

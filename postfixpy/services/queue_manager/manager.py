@@ -1,6 +1,6 @@
 """The queue manager at work: carries out what the scheduler decides, with files, resolver, agents and notices.
 
-`feed` takes messages from the incoming and deferred queues, one after the other, while the active queue has room.
+A few `_feed_all` tasks take messages from the incoming and deferred queues while the active queue has room.
 Each connection to an agent, each refill and each finished message is a task; what they find out goes to the
 scheduler, and `_pump` (once per turn of the event loop) carries out its decisions. No task may lose a message: an
 unexpected error puts the message off with a warning that says where it happened, and an error in the scheduler itself
@@ -33,6 +33,9 @@ from .scheduler import Connect, Decision, DeferEntry, Deliver, Finish, Refill, R
 from .scheduler import Release as LetGo
 from .settings import Settings
 from .store import CorruptFile, StillBeingDelivered, Store
+
+FEEDERS = 3
+"""Messages that are read and resolved at once, so that one with many recipients does not hold up those behind it."""
 
 SLICE = 0.005
 """Seconds that reading files may take before other work gets a turn."""
@@ -111,7 +114,8 @@ class Manager:
         self.store.recover()
         self.scans.incoming.request(start=True)
         self._deferred_run()
-        self._spawn(self._feed_all())
+        for _ in range(FEEDERS):
+            self._spawn(self._feed_all())
 
     def _deferred_run(self) -> None:
         self.scans.deferred.request(start=True)

@@ -1,5 +1,6 @@
 """A private instance of the real Postfix, with the real queue manager or ours, and a sink for its mail."""
 
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,33 @@ from postfixpy.services.run import main
 sys.exit(main(["qmgr", *sys.argv[1:]]))
 """
 
+_SPY = """#!{python}
+import json, os, sys, time
+sys.path.insert(0, {repository!r})
+os.environ["POSTFIXPY_VERSION"] = {version!r}
+from postfixpy.ipc.delivery import ANNOUNCEMENT, Result
+from postfixpy.ipc.runner import run
+from postfixpy.ipc.service import Service
+
+class Spy(Service):
+    async def serve(self, channel):
+        channel.write(ANNOUNCEMENT)
+        if not await channel.wait_readable():
+            return
+        head = await channel.read_list()
+        lists = [head] + [await channel.read_list() for _ in range(int(head[-1][1]))]
+        with open(os.path.join(os.path.dirname(os.getcwd()), "data", "requests"), "a") as file:
+            file.write(json.dumps(lists) + "\\n")
+        with open(os.path.join("active", dict(head)["queue_id"]), "r+b") as file:
+            for recipient in lists[1:]:
+                file.seek(int(dict(recipient)["offset"]))
+                file.write(b"D")
+        channel.send_message(Result.of(None, 0))
+        await channel.wait_readable()
+
+sys.exit(run(sys.argv, Spy))
+"""
+
 _PREFIX = re.compile(r"^\w+ +\d+ [\d:]+ \S+ ([\w/.-]+)\[\d+\]: ")
 
 
@@ -43,14 +71,10 @@ class RealSystem:
         self.settings = settings
         for program in DAEMONS.iterdir():
             (self.directory / "libexec" / program.name).symlink_to(program)
+        version = subprocess.check_output(["postconf", "-dh", "mail_version"], text=True)
+        self._version = ".".join(version.split(".")[:2])
         if ours:
-            launcher = self.directory / "libexec" / "qmgr"
-            launcher.unlink()
-            version = subprocess.check_output(["postconf", "-dh", "mail_version"], text=True)
-            version = ".".join(version.split(".")[:2])
-            text = _LAUNCHER.format(python=sys.executable, repository=str(REPOSITORY), version=version)
-            launcher.write_text(text)
-            launcher.chmod(0o755)
+            self._program("qmgr", _LAUNCHER)
         rows = []
         for line in MASTER_CF.read_text().splitlines():
             words = line.split()
@@ -61,6 +85,23 @@ class RealSystem:
                 line = " ".join(words)
             rows.append(line)
         (self.config / "master.cf").write_text("\n".join(rows) + "\n" + master)
+
+    def _program(self, name: str, text: str) -> None:
+        """A daemon of our own in daemon_directory."""
+        path = self.directory / "libexec" / name
+        path.unlink(missing_ok=True)
+        path.write_text(text.format(python=sys.executable, repository=str(REPOSITORY), version=self._version))
+        path.chmod(0o755)
+
+    def add_spy(self) -> None:
+        """The program "spy": a delivery agent that notes its requests for `requests`. Before the start."""
+        self._program("spy", _SPY)
+
+    def requests(self) -> list[list[dict[str, str]]]:
+        """The attribute lists of each request that the spy got."""
+        path = self.directory / "data" / "requests"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [[dict(pairs) for pairs in json.loads(line)] for line in lines]
 
     def __enter__(self) -> "RealSystem":
         self.sink = Sink(self.directory, *self.rules)

@@ -19,7 +19,7 @@ from postfixpy.mail.dsn import DSN
 from postfixpy.mail.queue import INCOMING, Queue, QueueFile
 from postfixpy.mail.records import Kind, Sizes, encode_record, encode_sizes, encode_time
 from postfixpy.services.queue_manager.flow import Flow
-from postfixpy.services.queue_manager.manager import Manager
+from postfixpy.services.queue_manager.manager import FEEDERS, Manager
 from postfixpy.services.queue_manager.model import Message
 from postfixpy.services.queue_manager.routing import Policy
 from postfixpy.services.queue_manager.scheduler import Scheduler
@@ -234,7 +234,7 @@ class Spool:
             manager.scheduler.messages
             or manager.scans.incoming.running
             or manager.scans.deferred.running
-            or len(manager._tasks) > 1
+            or len(manager._tasks) > FEEDERS
         ):
             assert time.monotonic() < end, f"busy: {[m.queue_id for m in manager.scheduler.messages]}"
             assert not self.fatal, self.fatal
