@@ -10,6 +10,7 @@ import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
 from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
@@ -105,7 +106,7 @@ class NetworkTable(Table):
             await self._close_own()
 
     def per_loop(self, make: Callable[[], T]) -> T:
-        """What `make` makes, once for each event loop: a pool belongs to the loop that it was made in."""
+        """What `make` makes, once for each event loop: a pool, or pools, with a method `drop_idle`."""
         loop = asyncio.get_running_loop()
         found = self._per_loop.get(loop)
         if found is None:
@@ -115,13 +116,17 @@ class NetworkTable(Table):
 
     def close(self) -> None:
         loop, self._own_loop = getattr(self, "_own_loop", None), None
-        if loop is not None and not loop.is_closed():
-            loop.run_until_complete(self._close_own())
-            loop.close()
+        if loop is None or loop.is_closed():
+            return
+        if found := self._per_loop.pop(loop, None):
+            found.drop_idle()
+        if asyncio._get_running_loop() is None:  # else the garbage collector calls, in the midst of something
+            loop.run_until_complete(asyncio.sleep(0))  # lets the transports finish
+        loop.close()
 
     async def _close_own(self) -> None:
         found = self._per_loop.get(asyncio.get_running_loop())
-        if isinstance(found, Pool):
+        if found is not None:
             found.drop_idle()
             await asyncio.sleep(0)  # lets the transports finish
 
@@ -191,6 +196,15 @@ def connector(service: str, timeout: float) -> Callable[[], Awaitable[Stream]]:
     if transport in ("unix", "local"):
         return lambda: connect_unix(endpoint, timeout)
     raise OpenError(f"invalid transport name: {transport} in service: {service}")
+
+
+def load_driver(module: str, kind: str) -> Any:
+    """The third-party `module` that the type `kind` needs. Raises OpenError that names the extra to install."""
+    try:
+        return import_module(module)
+    except ImportError:
+        need = f'it needs the extra: pip install "postfixpy[{kind}]"'
+        raise OpenError(f"unsupported dictionary type: {kind} ({need})") from None
 
 
 def failure_text(error: BaseException) -> str:

@@ -1,0 +1,281 @@
+"""pgsql, mysql, memcache, ldap: against real servers, where their programs are installed.
+
+The programs are looked for in the usual places and under $POSTFIXPY_SERVERS, a folder into which the packages were
+unpacked (dpkg -x). What a server is asked is checked against what the manuals promise.
+"""
+
+import asyncio
+import getpass
+import glob
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from postfixpy.errors import FatalError
+from postfixpy.lookup import TableError, open_table, registry
+
+UNPACKED = os.environ.get("POSTFIXPY_SERVERS", "")
+
+
+def program(*patterns):
+    """The path of a program, or None."""
+    for pattern in patterns:
+        for root in ("", UNPACKED):
+            found = sorted(glob.glob(root + pattern)) if root or pattern.startswith("/") else []
+            if found:
+                return found[-1]
+    return None
+
+
+def environment():
+    libraries = f"{UNPACKED}/usr/lib/x86_64-linux-gnu" if UNPACKED else ""
+    return {**os.environ, "LD_LIBRARY_PATH": libraries, "LC_ALL": "C.UTF-8"}
+
+
+def unprivileged():
+    """How to run a server that refuses root."""
+    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
+
+
+class Process:
+    """A server that runs during the tests of a module."""
+
+    def __init__(self, command, ready, log):
+        self.log = open(log, "wb")
+        self.process = subprocess.Popen(command, env=environment(), stdout=self.log, stderr=self.log)
+        limit = time.monotonic() + 30
+        while not ready():
+            if self.process.poll() is not None or time.monotonic() > limit:
+                self.stop()
+                pytest.skip(f"{command[0]} does not start: {Path(log).read_text()[-300:]}")
+            time.sleep(0.05)
+
+    def stop(self, sign=signal.SIGINT):
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self.log.close()
+
+
+@pytest.fixture(autouse=True)
+def closed_afterwards():
+    yield
+    for table in list(registry._open_tables.values()):
+        table.close()
+
+
+@pytest.fixture
+def open_with(settings, tmp_path):
+    """Opens a table of a type with the settings in a text."""
+
+    tables = []
+
+    def make(kind, text):
+        path = tmp_path / f"{kind}{len(os.listdir(tmp_path))}.cf"
+        path.write_text(text)
+        tables.append(open_table(f"{kind}:{path}", settings, surrogates=False))
+        return tables[-1]
+
+    yield make
+    for table in tables:
+        table.close()
+
+
+ROWS = [
+    ("a", "1"),
+    ("a", "2"),
+    ("o'b", "quote"),
+    ("back\\slash", "backslash"),
+    ("user@example.com", "box@host"),
+    ("é", "ü"),
+    ("empty", ""),
+    ("null", None),
+]
+
+
+def check_common(open_with, kind, base):
+    """What the manuals promise for every SQL type."""
+    table = open_with(kind, f"{base}query = SELECT v FROM t WHERE k = '%s' ORDER BY v\n")
+    expected = {
+        "a": "1,2",
+        "A": "1,2",
+        "o'b": "quote",
+        "back\\slash": "backslash",
+        "é": "ü",
+        "empty": None,
+        "null": None,
+    }
+    assert {key: table.lookup(key) for key in expected} == expected
+    for evil in ("' OR '1'='1", "\\' OR 1=1 -- ", "x'; DROP TABLE t; -- ", "a\\"):
+        assert table.lookup(evil) is None
+    assert table.lookup("a\udcff") is None
+    assert table.lookup("") is None
+    legacy = open_with(kind, f"{base}table = t\nselect_field = v\nwhere_field = k\n")
+    assert legacy.lookup("user@example.com") == "box@host"
+    parts = "query = SELECT v FROM t WHERE k = '%u@%2.%1'\nresult_format = <%u %d %S %U %D>\ndomain = example.com\n"
+    table = open_with(kind, base + parts)
+    assert table.lookup("user@example.com") == "<box host user@example.com user example.com>"
+    assert [table.lookup(key) for key in ("user", "@example.com", "user@example.org", "x@example.com")] == [None] * 4
+    limited = open_with(kind, f"{base}query = SELECT v FROM t WHERE k = '%s'\nexpansion_limit = 1\n")
+    with pytest.raises(TableError):
+        limited.lookup("a")
+    broken = open_with(kind, f"{base}query = SELECT v FRM t WHERE k = '%s'\n")
+    with pytest.raises(TableError):
+        broken.lookup("a")
+
+    async def together():
+        one = open_with(kind, f"{base}query = SELECT v FROM t WHERE k = '%s' ORDER BY v\n")
+        answers = await asyncio.gather(*(one.find("a") for _ in range(60)))
+        await one._close_own()
+        return answers
+
+    assert asyncio.run(together()) == ["1,2"] * 60
+
+
+# PostgreSQL
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    initdb = program("/usr/lib/postgresql/*/bin/initdb")
+    if not initdb:
+        pytest.skip("no PostgreSQL")
+    pytest.importorskip("psycopg")
+    base = tmp_path_factory.mktemp("pg")
+    for folder in (base, *base.parents[:2]):
+        os.chmod(folder, 0o755)
+    os.chmod(base, 0o777)
+    bin = os.path.dirname(initdb)
+    command = [*unprivileged(), initdb, "-D", f"{base}/data", "-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync"]
+    subprocess.run(command, check=True, capture_output=True, env=environment())
+    server = [*unprivileged(), f"{bin}/postgres", "-D", f"{base}/data", "-k", str(base), "-c", "listen_addresses="]
+    psql = [f"{bin}/psql", "-h", str(base), "-U", "test", "postgres", "-qc"]
+
+    def run(sql):
+        return subprocess.run([*psql, sql], capture_output=True, env=environment())
+
+    process = Process([*server, "-F"], lambda: run("select 1").returncode == 0, base / "log")
+    run("CREATE TABLE t (k text, v text)")
+    for key, value in ROWS:
+        literal = "NULL" if value is None else "'" + value + "'"
+        assert run(f"INSERT INTO t VALUES ('{key.replace(chr(39), chr(39) * 2)}', {literal})").returncode == 0
+    run("CREATE FUNCTION f(text) RETURNS text AS $$ SELECT 'f' || $1 $$ LANGUAGE sql")
+    yield base, lambda: Process([*server, "-F"], lambda: run("select 1").returncode == 0, base / "log"), process
+    process.stop()
+
+
+def test_pgsql(postgres, open_with, logged):
+    base = postgres[0]
+    settings = f"hosts = unix:{base}\nuser = test\ndbname = postgres\n"
+    check_common(open_with, "pgsql", settings)
+    assert open_with("pgsql", f"{settings}select_function = f\n").lookup("x") == "fx"
+    uri = f"hosts = postgresql://test@/postgres?host={base}\nquery = SELECT 'u'\n"
+    assert open_with("pgsql", uri).lookup("x") == "u"
+    bad = open_with("pgsql", f"{settings}encoding = NOSUCH\nquery = SELECT 1\n")
+    with pytest.raises(TableError):
+        bad.lookup("x")
+    assert f"warning: dict_pgsql: cannot set the encoding to NOSUCH, skipping unix:{base}" in logged
+    latin = open_with("pgsql", f"{settings}encoding = LATIN1\nquery = SELECT 'x'\n")
+    assert latin.lookup("x") == "x"
+    with pytest.raises(FatalError, match="requires dbname setting"):
+        open_with("pgsql", "hosts = a\nquery = x\n")
+
+
+def test_pgsql_server_that_comes_back(postgres, open_with, logged, tmp_path):
+    base, start, process = postgres
+    settings = f"hosts = unix:{base} unix:{tmp_path}\nuser = test\ndbname = postgres\nretry_interval = 1\n"
+    table = open_with("pgsql", f"{settings}query = SELECT v FROM t WHERE k = '%s'\n")
+    assert table.lookup("o'b") == "quote"
+    process.stop()
+    with pytest.raises(TableError):
+        table.lookup("o'b")
+    again = start()
+    try:
+        with pytest.raises(TableError):
+            table.lookup("o'b")  # the hosts are still left alone
+        for host in next(iter(table._per_loop.values())).hosts:
+            host.down_until = 0
+        assert table.lookup("o'b") == "quote"
+    finally:
+        again.stop()
+
+
+# MariaDB
+
+
+@pytest.fixture(scope="module")
+def mariadb(tmp_path_factory):
+    mariadbd = program("/usr/sbin/mariadbd", "/usr/sbin/mysqld")
+    if not mariadbd:
+        pytest.skip("no MariaDB")
+    aiomysql = pytest.importorskip("aiomysql")
+    base = tmp_path_factory.mktemp("my")
+    (base / "data").mkdir()
+    root = mariadbd.removesuffix("/usr/sbin/mariadbd")
+    command = [
+        mariadbd, "--no-defaults", f"--datadir={base}/data", f"--socket={base}/s", "--skip-networking", "--skip-grant-tables",
+        f"--lc-messages-dir={root}/usr/share/mysql", f"--user={getpass.getuser()}", f"--pid-file={base}/pid",
+        "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2",
+    ]  # fmt: skip
+
+    async def prepare():
+        connection = await aiomysql.connect(unix_socket=f"{base}/s", charset="utf8mb4", autocommit=True)
+        async with connection.cursor() as cursor:
+            await cursor.execute("CREATE DATABASE d CHARACTER SET utf8mb4")
+            await cursor.execute("CREATE TABLE d.t (k varchar(100) COLLATE utf8mb4_bin, v varchar(100))")
+            await cursor.executemany("INSERT INTO d.t VALUES (%s, %s)", ROWS)
+        connection.close()
+
+    process = Process(command, lambda: (base / "s").exists(), base / "log")
+    asyncio.run(prepare())
+    yield base
+    process.stop(signal.SIGTERM)
+
+
+def test_mysql(mariadb, open_with, logged):
+    settings = f"hosts = unix:{mariadb}/s\nuser = root\npassword =\ndbname = d\n"
+    check_common(open_with, "mysql", settings)
+    nothing = open_with("mysql", f"{settings}query = SET @a = 1\n")
+    with pytest.raises(TableError):
+        nothing.lookup("x")
+    assert logged[-1].endswith("query failed: query returned no result set(require_result_set = yes)")
+    assert open_with("mysql", f"{settings}require_result_set = no\nquery = SET @a = 1\n").lookup("x") is None
+    away = open_with("mysql", f"hosts = unix:{mariadb}/none\ndbname = d\nquery = SELECT 1\n")
+    with pytest.raises(TableError):
+        away.lookup("x")
+    assert logged[-1].startswith(f"warning: connect to mysql server unix:{mariadb}/none: ")
+
+
+# memcached
+
+
+def test_memcached(open_with, tmp_path, settings):
+    memcached = program("/usr/bin/memcached")
+    if not memcached:
+        pytest.skip("no memcached")
+    path = tmp_path / "socket"
+    process = Process([memcached, "-s", str(path), "-u", getpass.getuser(), "-t", "1"], path.exists, tmp_path / "log")
+    try:
+        (tmp_path / "mc.cf").write_text(f"memcache = unix:{path}\nbackup = inline:{{b=2}}\n")
+        table = open_table(f"memcache:{tmp_path}/mc.cf", settings, surrogates=False)
+        assert [table.lookup("a"), table.lookup("b")] == [None, "2"]
+        (tmp_path / "mc2.cf").write_text(f"memcache = unix:{path}\n")
+        table = open_table(f"memcache:{tmp_path}/mc2.cf", settings, surrogates=False, writable=True)
+        assert table.lookup("b") == "2"  # put there by the other table
+        assert table.update("k", "v w")
+        assert [table.lookup("k"), table.remove("k"), table.lookup("k")] == ["v w", True, None]
+        table.close()
+    finally:
+        process.stop(signal.SIGTERM)
+
+
+assert shutil  # used by the LDAP part
