@@ -42,27 +42,10 @@ def names_stub() -> str:
 
 def _collect(text: str, found: dict[str, conditional.Part]) -> None:
     for part in expand.compile_text(text):
-        if isinstance(part, str) or part[0] in "$!":
-            continue
-        for inner in _texts(part):
-            _collect(inner, found)
-    for source in _expressions(text):
-        found[source] = conditional.compile_expression(source)
-
-
-def _expressions(text: str) -> list[str]:
-    """The sources between ${ and } in `text` that are not plain names."""
-    sources = []
-    position = text.find("$")
-    while position >= 0:
-        if text[position + 1 : position + 2] == "{":
-            end = expand._matching(text, position + 1)
-            source = text[position + 2 : end]
-            if not source.replace("_", "a").isalnum():
-                sources.append(source)
-            position = end
-        position = text.find("$", position + 1)
-    return sources
+        if not isinstance(part, str) and part[0] == "e":
+            found[part[2]] = conditional.compile_expression(part[2])
+            for inner in _texts(part[1]):
+                _collect(inner, found)
 
 
 def _texts(part: conditional.Part) -> list[str]:

@@ -202,7 +202,6 @@ def _parse(request: Request, words: list[str], parameters: Database) -> None:
 def _take(request: Request, letter: str, value: str) -> None:
     if letter == "c":
         request.directory = value
-        os.environ["MAIL_CONFIG"] = value
     elif letter == "C":
         request.classes = _parameter_classes(value)
         return
@@ -282,11 +281,20 @@ def _check_options_before_2_11(request: Request, release: Release) -> None:
         options.add("p")
 
 
+BUFFER = 4096
+
+
 def _write(lines: Iterable[str]) -> None:
-    """Write lines as they come, so that a fatal error leaves those before it."""
+    """Write lines in blocks, as the real program does: after a fatal error, a block that is not full is lost."""
     output = sys.stdout.buffer
+    pending = bytearray()
     for line in lines:
-        output.write(encode(line))
+        pending += encode(line)
+        if len(pending) >= BUFFER:
+            whole = len(pending) // BUFFER * BUFFER
+            output.write(pending[:whole])
+            del pending[:whole]
+    output.write(pending)
     output.flush()
 
 
@@ -298,7 +306,7 @@ def _dispatch(request: Request, parameters: Database) -> int:
         return _show_build(request, parameters)
     directory = configuration_directory(request.directory)
     if request.has("e", "X", "#"):
-        _edit(request, directory, parameters.release)
+        _edit(request, directory, parameters)
         return 0
     names = _read(request, parameters, directory)
     deprecated = False
@@ -366,19 +374,19 @@ def _master_lines(names: Names, request: Request) -> Iterable[str]:
     return show_master.show_rows(names, style, request.arguments)
 
 
-def _edit(request: Request, directory: str, release: Release) -> None:
+def _edit(request: Request, directory: str, parameters: Database) -> None:
     from postfixpy.config.inspect import edit_main
 
     mode = "-" + next(letter for letter in ("e", "X", "#") if request.has(letter))
-    if not request.arguments and release >= (2, 11):
+    if not request.arguments and parameters.release >= (2, 11):
         raise FatalError("missing service argument")
     if request.has("M", "F", "P"):
         from postfixpy.config.inspect import edit_master
 
         what = "-" + next(letter for letter in ("M", "F", "P") if request.has(letter))
-        edit_master.edit_master(what, mode, request.arguments, directory, release)
+        edit_master.edit_master(what, mode, request.arguments, directory, parameters)
     else:
-        edit_main.edit_main(mode, request.arguments, directory, release)
+        edit_main.edit_main(mode, request.arguments, directory, parameters)
 
 
 def _show_templates(request: Request, parameters: Database) -> None:

@@ -6,7 +6,6 @@ table of compiled defaults (tools/build_parameters.py), so an ordinary command n
 
 A compiled part is a tuple of plain values, so that the table of compiled defaults can be a literal:
 
-    ("$", name, source)                          a reference
     ("?", subject, then, otherwise, problem)     subject is a name or a comparison; then and otherwise are texts, or
                                                  None where the form has none; problem is said after evaluation
     ("=", left, operator, suffix, right)         a comparison; the operands are texts

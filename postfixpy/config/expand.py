@@ -27,6 +27,8 @@ Lookup = Callable[[str], str | None]
 """A value's unexpanded text by name, None if there is none."""
 
 Template = tuple[str | Part, ...]
+"""Literal texts, references ("$", name, source, in brackets), expressions ("e", part, source) and, last, an error that
+keeps the rest from being read ("!", (), problem, kind)."""
 
 MAX_NESTING = 100
 LONG_MAX = 2**63 - 1
@@ -81,10 +83,11 @@ def _compile(text: str, level: int) -> Template:
         if literal:
             parts.append(literal)
             literal = ""
-        if opener and opener in "({":
+        bracketed = opener in ("(", "{")
+        if bracketed:
             end = _matching(text, position)
             if end < 0:
-                parts.append(("!", (), f'truncated macro reference: "{text}"'))
+                parts.append(("!", (), f'truncated macro reference: "{text}"', "truncated"))
                 break
             source = text[position + 1 : end]
             position = end + 1
@@ -95,9 +98,10 @@ def _compile(text: str, level: int) -> Template:
             source = text[position:end]
             position = end
         if not source:
-            parts.append(("!", (), f'empty macro name: "{text}"'))
+            kind = "empty bracketed" if bracketed else "empty"
+            parts.append(("!", (), f'empty macro name: "{text}"', kind))
             break
-        parts.append(_expression(source, level))
+        parts.append(_expression(source, level, bracketed))
     if literal:
         parts.append(literal)
     return tuple(parts)
@@ -119,15 +123,15 @@ def _matching(text: str, start: int) -> int:
     return -1
 
 
-def _expression(source: str, level: int) -> Part:
+def _expression(source: str, level: int, bracketed: bool) -> Part:
     name = source.strip(SPACE) if level >= 2 else source
     if _NAME.issuperset(name):
-        return ("$", name, source)
+        return ("$", name, source, bracketed)
     expressions = _cache(level)[1]
     part = expressions.get(source)
     if part is None:
         part = expressions[source] = _compile_expression(source, level)
-    return part
+    return ("e", part, source)
 
 
 def _compile_expression(source: str, level: int) -> Part:
@@ -180,13 +184,19 @@ def _never(name: str) -> bool:
 
 
 class _Expansion:
-    """One expansion under way: the result, the nesting level and whether it has failed."""
+    """One expansion under way: the result, the nesting level and whether it has failed.
 
-    __slots__ = ("dialect", "failed", "is_raw", "level", "lookup", "result", "saturate")
+    A scan visits all branches, looks names up for the sake of the lookup alone, and has no result.
+    """
 
-    def __init__(self, lookup: Lookup, is_raw: Callable[[str], bool], release: Release) -> None:
+    __slots__ = ("dialect", "failed", "is_raw", "level", "lookup", "result", "saturate", "scanning")
+
+    def __init__(
+        self, lookup: Lookup, is_raw: Callable[[str], bool], release: Release, *, scanning: bool = False
+    ) -> None:
         self.dialect = dialect(release)
         self.saturate = release < (3, 2)
+        self.scanning = scanning
         self.lookup = lookup
         self.is_raw = is_raw
         self.result: list[str] = []
@@ -198,6 +208,7 @@ class _Expansion:
         self.failed = True
 
     def run(self, text: str) -> None:
+        """Expand `text` into the result. After an error a bracketed reference or a last literal ends it silently."""
         template = compile_text(text, self.dialect)
         last = len(template) - 1
         for index, part in enumerate(template):
@@ -207,12 +218,18 @@ class _Expansion:
                 if self.enter(part):
                     self.result.append(part)
                     self.level -= 1
-            elif part[0] == "!" and not part[1] and index == last and _ends_scan(part[2]):
-                self.fail(part[2])
-            elif self.enter(part[2] if part[0] == "$" else part[1]):
-                self.evaluate(part)
+            elif part[0] == "!" and len(part) == 4:
+                # The text could not be read further.
+                if not (self.failed and part[3] == "empty bracketed"):
+                    self.fail(part[2])
+            else:
+                plain = part[0] == "$" and not part[3]
+                if self.failed and not plain:
+                    break
+                if self.enter(part[2]):
+                    self.evaluate(part if part[0] == "$" else part[1])
 
-    def enter(self, source: object) -> bool:
+    def enter(self, source: str) -> bool:
         self.level += 1
         if self.level > MAX_NESTING + 1:
             self.fail(f'unreasonable macro call nesting: "{source}"')
@@ -222,12 +239,7 @@ class _Expansion:
         """Handle an entered part; on failure the level stays, as the nesting warnings of the real one show."""
         kind = part[0]
         if kind == "$":
-            value = self.lookup(part[1])
-            if value:
-                if "$" in value and not self.is_raw(part[1]):
-                    self.run(value)
-                else:
-                    self.literal(value, part[1])
+            self.reference(part[1])
         elif kind == "?":
             if not self.choose(part):
                 return
@@ -235,8 +247,8 @@ class _Expansion:
             truth = self.compare(part)
             if truth is None:
                 return
-            if truth:
-                self.literal("true", "true")
+            if truth and not self.scanning:
+                self.literal("true")
         elif kind == "f":
             if not self.call(part[1], part[2]):
                 return
@@ -248,8 +260,19 @@ class _Expansion:
             return
         self.level -= 1
 
-    def literal(self, text: str, source: str) -> None:
-        """A looked-up value without references, which is one more level of text."""
+    def reference(self, name: str) -> None:
+        value = self.lookup(name)
+        if not value or self.scanning:
+            return
+        if self.is_raw(name):
+            self.result.append(value)
+        elif "$" in value:
+            self.run(value)
+        else:
+            self.literal(value)
+
+    def literal(self, text: str) -> None:
+        """A value without references, which is one more level of text."""
         if self.enter(text):
             self.result.append(text)
             self.level -= 1
@@ -257,15 +280,15 @@ class _Expansion:
     def choose(self, part: Part) -> bool:
         _, subject, then, otherwise, problem = part
         if isinstance(subject, str):
-            chosen = bool(self.lookup(subject))
+            truth: bool | None = bool(self.lookup(subject))
         else:
             truth = self.compare(subject)
-            if truth is None:
-                return False
-            chosen = truth
-        text = then if chosen else otherwise
-        if text is not None:
-            self.run(text)
+        if truth is None:
+            return False
+        if then is not None and (truth or self.scanning):
+            self.run(then)
+        if otherwise is not None and (not truth or self.scanning):
+            self.run(otherwise)
         if problem is not None:
             self.fail(problem)
             return False
@@ -273,7 +296,7 @@ class _Expansion:
 
     def nested(self, text: str) -> str:
         """`text` expanded on its own, as the operands of comparisons and functions are."""
-        inner = _Expansion(self.lookup, self.is_raw, NEWEST)
+        inner = _Expansion(self.lookup, self.is_raw, NEWEST, scanning=self.scanning)
         inner.dialect = self.dialect
         inner.saturate = self.saturate
         inner.run(text)
@@ -283,6 +306,8 @@ class _Expansion:
     def compare(self, part: Part) -> bool | None:
         _, left, operator, suffix, right = part
         left, right = self.nested(left), self.nested(right)
+        if self.scanning:
+            return None if self.failed else False
         try:
             order = compare_levels(left, right) if suffix else compare_texts(left, right, saturate=self.saturate)
         except ValueError as error:
@@ -292,7 +317,7 @@ class _Expansion:
 
     def call(self, name: str, argument: str) -> bool:
         if name != "domain_to_ascii":
-            self.fail(_unknown_function(name, argument))
+            self.fail(f'unknown function "{name}" at"...>>>{name}{{{argument}}}"')
             return False
         domain = self.nested(argument)
         if self.failed:
@@ -305,10 +330,6 @@ class _Expansion:
             domain = ascii_domain
         self.result.append(domain)
         return True
-
-
-def _ends_scan(problem: str) -> bool:
-    return problem.startswith(("truncated macro", "empty macro"))
 
 
 def holds(order: int, operator: str) -> bool:
@@ -391,48 +412,11 @@ def scan(text: str, found: Callable[[str], object], *, release: Release = NEWEST
     """
     if "$" not in text:
         return
+
+    def lookup(name: str) -> None:
+        found(name)
+
     try:
-        _scan(text, found, dialect(release))
-    except ExpansionError:
-        pass  # already said
-
-
-def _scan(text: str, found: Callable[[str], object], level: int) -> None:
-    for part in compile_text(text, level):
-        if isinstance(part, str):
-            continue
-        kind = part[0]
-        if kind == "$":
-            found(part[1])
-        elif kind == "?":
-            subject = part[1]
-            if isinstance(subject, str):
-                found(subject)
-            else:
-                _scan(subject[1], found, level)
-                _scan(subject[4], found, level)
-            for branch in part[2:4]:
-                if branch is not None:
-                    _scan(branch, found, level)
-            if part[4] is not None:
-                _refuse(part[4])
-        elif kind == "=":
-            _scan(part[1], found, level)
-            _scan(part[4], found, level)
-        elif kind == "f":
-            if part[1] != "domain_to_ascii":
-                _refuse(_unknown_function(part[1], part[2]))
-            _scan(part[2], found, level)
-        else:
-            for inner in part[1]:
-                _scan(inner, found, level)
-            _refuse(part[2])
-
-
-def _refuse(problem: str) -> None:
-    log.warning(problem)
-    raise ExpansionError
-
-
-def _unknown_function(name: str, argument: str) -> str:
-    return f'unknown function "{name}" at"...>>>{name}{{{argument}}}"'
+        _Expansion(lookup, _never, release, scanning=True).run(text)
+    except RecursionError:
+        log.warning(f'unreasonable macro call nesting: "{first(text, 100)}"')

@@ -186,6 +186,12 @@ class Database:
         ]
 
     @property
+    def build_date(self) -> int:
+        """The release date of this build, $mail_release_date, as a number like 20260809."""
+        date = self.parameters.get("mail_release_date")
+        return int(date.default) if date is not None and date.default.isdigit() else 0
+
+    @property
     def suffix_defaults(self) -> dict[str, str]:
         """Suffix (``_recipient_limit``) to the default text (``$default_recipient_limit``)."""
         return {suffix: default for suffix, _, default, _ in self.families["suffix"]}

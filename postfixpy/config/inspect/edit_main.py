@@ -12,10 +12,26 @@ from types import TracebackType
 from postfixpy import log
 from postfixpy.config.inspect.hash_order import hash_order
 from postfixpy.config.lines import SPACE, encode, read_file, split_name_value, strerror
-from postfixpy.config.parameters import Release
+from postfixpy.config.parameters import Database, Release
 from postfixpy.errors import FatalError
 
 EDIT, DELETE, COMMENT = "-e", "-X", "-#"
+
+
+class Rules:
+    """What an edit does differently in older releases and patch levels."""
+
+    __slots__ = ("merges", "release", "repairs_end", "silent_repeats", "sorts", "trims")
+
+    def __init__(self, database: Database) -> None:
+        self.release: Release = database.release
+        current = database.release >= (3, 7)
+        date = database.build_date
+        self.merges = database.release >= (3, 5)  # a later request for a name replaces the earlier one
+        self.repairs_end = current and date >= 20250316  # a missing final newline is added
+        self.sorts = current and date >= 20250919  # new settings are sorted
+        self.silent_repeats = current and date >= 20251120  # no warning if the replaced request is the same
+        self.trims = current and date >= 20251120  # blanks after a name to delete do not count
 
 
 class Replacement:
@@ -87,12 +103,12 @@ class Replacement:
             raise FatalError(f"close {self.temporary}: {strerror(error)}") from None
 
 
-def physical_lines(text: str, release: Release = (99, 0)) -> list[str]:
-    """The lines of `text`, each with its newline; a missing last one is added (3.7)."""
+def physical_lines(text: str, *, repair_end: bool) -> list[str]:
+    """The lines of `text`, each with its newline; a missing last one is added if `repair_end`."""
     lines = [line + "\n" for line in text.split("\n")]
     last = lines.pop()[:-1]
     if last:
-        lines.append(last + "\n" if release >= (3, 7) else last)
+        lines.append(last + "\n" if repair_end else last)
     return lines
 
 
@@ -108,11 +124,12 @@ def _options(release: Release) -> str:
     return "-e or -#" if release >= (2, 6) else "-e"
 
 
-def parse_requests(mode: str, arguments: list[str], release: Release) -> list[tuple[str, str]]:
+def parse_requests(mode: str, arguments: list[str], rules: Rules) -> list[tuple[str, str]]:
     """Names with new values (empty for -X and -#). Raises FatalError for a bad argument.
 
     From 3.5 on a later request for the same name replaces the earlier one.
     """
+    release = rules.release
     requests: list[tuple[str, str]] = []
     for argument in arguments:
         text = argument.lstrip(SPACE)
@@ -132,22 +149,22 @@ def parse_requests(mode: str, arguments: list[str], release: Release) -> list[tu
                 raise FatalError("-X or -# requires non-blank parameter names")
             if "=" in text:
                 raise FatalError("-X or -# requires parameter names without value")
-            name, value = text.rstrip(SPACE), ""
-        earlier = [request for request in requests if request[0] == name] if release >= (3, 5) else []
+            name, value = text.rstrip(SPACE) if rules.trims else text, ""
+        earlier = [request for request in requests if request[0] == name] if rules.merges else []
         for request in earlier:
             requests.remove(request)
-            if mode == EDIT and (request[1] != value or release < (3, 7)):
+            if mode == EDIT and (request[1] != value or not rules.silent_repeats):
                 log.warning(f"ignoring earlier request: '{name} = {request[1]}'")
         requests.append((name, value))
     return requests
 
 
-def edited(text: str, mode: str, requests: list[tuple[str, str]], path: str, release: Release) -> Iterator[str]:
+def edited(text: str, mode: str, requests: list[tuple[str, str]], path: str, rules: Rules) -> Iterator[str]:
     """The lines of the file after the edit. Warns about names that the file has more than once."""
     values = dict(requests)
     found: dict[str, int] = {}
     removing = False
-    for line in physical_lines(text, release):
+    for line in physical_lines(text, repair_end=rules.repairs_end):
         if not is_content(line):
             yield line
         elif line[0] in SPACE:
@@ -169,16 +186,16 @@ def edited(text: str, mode: str, requests: list[tuple[str, str]], path: str, rel
             elif mode == COMMENT:
                 yield "#" + line
     if mode == EDIT:
-        yield from _new_settings(requests, set(found), release)
+        yield from _new_settings(requests, set(found), rules)
 
 
-def _new_settings(requests: list[tuple[str, str]], found: set[str], release: Release) -> Iterator[str]:
-    """The settings that were not in the file: sorted, before 3.7 in the order of a hash table.
+def _new_settings(requests: list[tuple[str, str]], found: set[str], rules: Rules) -> Iterator[str]:
+    """The settings that were not in the file: sorted, or in the order of a hash table before that was so.
 
     Before 3.5 an earlier request for a name of the file is taken for one of those.
     """
     names = [name for name, _ in requests]
-    order = sorted(names) if release >= (3, 7) else hash_order(names, fnv=False, size=len(names))
+    order = sorted(names) if rules.sorts else hash_order(names, fnv=rules.release >= (3, 7), size=len(names))
     values: dict[str, list[str]] = {}
     for name, value in requests:
         values.setdefault(name, []).append(value)
@@ -196,10 +213,11 @@ def _name_of(line: str) -> str:
     return line[:end]
 
 
-def edit_main(mode: str, arguments: list[str], directory: str, release: Release) -> None:
+def edit_main(mode: str, arguments: list[str], directory: str, database: Database) -> None:
     """Apply `arguments` to main.cf in `directory`. Raises FatalError."""
-    requests = parse_requests(mode, arguments, release)
+    rules = Rules(database)
+    requests = parse_requests(mode, arguments, rules)
     with Replacement(f"{directory}/main.cf") as replacement:
         text = replacement.original()
-        replacement.write(edited(text, mode, requests, replacement.path, release))
+        replacement.write(edited(text, mode, requests, replacement.path, rules))
         replacement.commit()

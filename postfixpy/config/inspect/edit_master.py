@@ -7,7 +7,7 @@ replaced as in edit_main. (spec/postconf.md section 10.)
 from collections.abc import Iterator
 
 from postfixpy import log
-from postfixpy.config.inspect.edit_main import COMMENT, DELETE, EDIT, Replacement, is_content, physical_lines
+from postfixpy.config.inspect.edit_main import COMMENT, DELETE, EDIT, Replacement, Rules, is_content, physical_lines
 from postfixpy.config.inspect.rows import (
     COMMAND,
     MIN_FIELDS,
@@ -20,7 +20,7 @@ from postfixpy.config.inspect.rows import (
 )
 from postfixpy.config.inspect.show_master import field_number, format_row
 from postfixpy.config.lines import BLANKS, SPACE, split_name_value, split_quoted
-from postfixpy.config.parameters import Release
+from postfixpy.config.parameters import Database, Release
 from postfixpy.errors import FatalError
 
 ROW, FIELD, SETTING = "-M", "-F", "-P"
@@ -41,7 +41,7 @@ class Request:
         self.count = 0
 
 
-def parse_request(what: str, mode: str, text: str) -> Request:
+def parse_request(what: str, mode: str, text: str, rules: Rules) -> Request:
     """A command-line argument. Raises FatalError."""
     if "\n" in text:
         raise FatalError(f"{_OPTIONS} accept no multi-line input")
@@ -57,7 +57,7 @@ def parse_request(what: str, mode: str, text: str) -> Request:
     else:
         if "=" in stripped:
             raise FatalError("-X or -# requires names without value")
-        pattern_text = stripped.rstrip(SPACE)
+        pattern_text = stripped.rstrip(SPACE) if rules.trims else stripped
     size = 2 if what == ROW else 3
     pattern = parse_pattern(pattern_text, size, size)
     if pattern is None:
@@ -117,18 +117,19 @@ def set_parameter(row: Row, mode: str, name: str, value: str) -> None:
 class _Editor:
     """The state of one pass over the file."""
 
-    def __init__(self, what: str, mode: str, requests: list[Request], path: str, release: Release) -> None:
+    def __init__(self, what: str, mode: str, requests: list[Request], path: str, rules: Rules) -> None:
         self.what = what
         self.mode = mode
         self.requests = requests
         self.path = path
-        self.release = release
+        self.rules = rules
+        self.release = rules.release
         self.lines: list[str] = []
         self.position = 0
         self.number = 0
 
     def run(self, text: str) -> Iterator[str]:
-        self.lines = physical_lines(text, self.release)
+        self.lines = physical_lines(text, repair_end=self.rules.repairs_end)
         matched = False
         while self.position < len(self.lines):
             line = self.lines[self.position]
@@ -226,11 +227,12 @@ class _Editor:
                 yield format_row(self.new_row(request), fold=True)
 
 
-def edit_master(what: str, mode: str, arguments: list[str], directory: str, release: Release) -> None:
+def edit_master(what: str, mode: str, arguments: list[str], directory: str, database: Database) -> None:
     """Apply `arguments` to master.cf in `directory`; `what` is ROW, FIELD or SETTING. Raises FatalError."""
-    requests = [parse_request(what, mode, argument) for argument in arguments]
+    rules = Rules(database)
+    requests = [parse_request(what, mode, argument, rules) for argument in arguments]
     with Replacement(f"{directory}/master.cf") as replacement:
         text = replacement.original()
-        editor = _Editor(what, mode, requests, replacement.path, release)
+        editor = _Editor(what, mode, requests, replacement.path, rules)
         replacement.write(editor.run(text))
         replacement.commit()

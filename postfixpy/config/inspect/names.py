@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from postfixpy import log
 from postfixpy.config import host
-from postfixpy.config.expand import ExpansionError, expand, scan
+from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.inspect.hash_order import hash_order
 from postfixpy.config.inspect.rows import Row
 from postfixpy.config.lines import COMMA_SPACE, split_name_value
@@ -31,10 +31,10 @@ class Scope:
 
     __slots__ = ("row", "settings", "valid")
 
-    def __init__(self, row: Row, settings: dict[str, str], valid: set[str]) -> None:
+    def __init__(self, row: Row) -> None:
         self.row = row
-        self.settings = settings
-        self.valid = valid
+        self.settings: dict[str, str] = {}
+        self.valid: set[str] = set()
 
     def fixed(self, name: str, release: tuple[int, int]) -> str | None:
         """process_name and service_name, which a row cannot set."""
@@ -166,10 +166,8 @@ class Names:
 
     def add_rows(self, rows: list[Row]) -> None:
         """Add the rows' name spaces and the service parameters that they bring."""
-        spaces: dict[str, tuple[dict[str, str], set[str]]] = {}
         for row in rows:
-            settings, valid = spaces.setdefault(row.name_space, ({}, set()))
-            self.scopes.append(Scope(row, settings, valid))
+            self.scopes.append(Scope(row))
             for suffix, default in self.database.service_suffixes(row.words[7]):
                 name = row.words[0] + suffix
                 self.classes[name] = SERVICE
@@ -178,8 +176,13 @@ class Names:
 
     def find_used_names(self) -> None:
         """Find the user-defined names that are in use, and warn about undefined, read-only and table-related ones."""
+        spaces: dict[str, dict[str, str]] = {}
         for scope in self.scopes:
-            scope.settings.update(scope.row.settings())
+            own = scope.row.settings()
+            if own or scope.row.name_space in spaces:
+                # Rows of one name share their settings, from the first one that has any.
+                scope.settings = spaces.setdefault(scope.row.name_space, {})
+                scope.settings.update(own)
         for scope in self.scopes:
             if scope.settings:
                 self._scan_space(scope.settings, scope)
@@ -233,7 +236,10 @@ class Names:
         return name == "service_name" and (3, 3) <= self.release < (3, 11)
 
     def _scan_defaults(self) -> None:
-        """References in defaults make settings of old names used. Computed defaults refer to nothing."""
+        """References in defaults make settings of old names used.
+
+        Computing a default can fail, as it does in Postfix, and what was computed is looked through like the others.
+        """
         values = self.settings.values
         for name, parameter in self.database.parameters.items():
             if "$" in parameter.default and name not in self._raw and name not in values:
@@ -241,11 +247,18 @@ class Names:
         for name, default in self._service_defaults.items():
             if name not in values:
                 self.use(default[1:], None)
+        for name, used in (("mydomain", "myhostname"), ("myhostname", "mydomain")):
+            if name not in values and "$" in values.get(used, ""):
+                scan(self.default(name) or "", lambda reference: self.use(reference, None), release=self.release)
         if "mynetworks" not in values and self._networks_may_fail():
             self.default("mynetworks")
 
     def _networks_may_fail(self) -> bool:
         values = self.settings.values
+        try:
+            parse_level(values.get("compatibility_level", "0"))
+        except ValueError:
+            return True
         return bool(self.verbose) or (
             values.get("inet_interfaces", "all") not in ("all", "loopback-only")
             or values.get("inet_protocols", "all") not in ("all", "ipv4")
