@@ -34,7 +34,7 @@ from postfixpy.migrate import replay_smtp, scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 DAEMONS = "/usr/lib/postfix/sbin"
-TIME_LIMIT = 60.0
+TIME_LIMIT = 20.0
 
 
 class ScriptedServer(threading.Thread):
@@ -189,6 +189,8 @@ class Services:
         while True:
             record = self.log.recv(65536).decode("utf-8", "surrogateescape")
             text = re.sub(r"^.*?\[\d+\]: ", "", record.rstrip("\n"), count=1)
+            if "tlsmgr" in text or "no entropy for TLS" in text:
+                continue  # there is no tlsmgr here: the program goes on without TLS, which is what is recorded
             self.lines.append(f"log {scenario.normal_log(text)}")
 
     def _report(self, sock: socket.socket, path: str) -> None:
@@ -230,11 +232,17 @@ class Services:
         read_list(sock)
         parser = RecordParser("notice")
         while True:
-            parser.feed(sock.recv(65536))
+            data = _leftover.pop(sock.fileno(), b"") or sock.recv(65536)
+            if not data:
+                return
+            parser.feed(data)
             for kind, payload in parser:
-                self.notices.append(f"notice {kind} {payload.decode('utf-8', 'replace')}")
+                text = payload.decode("utf-8", "surrogateescape")
+                if kind == "N" and not text.startswith(("Received: ", "\tid ", "Date: ")):
+                    self.notices += replay_smtp.show_notice([text])
                 if kind == "E":
                     sock.sendall(encode([("status", 0), ("reason", "")]))
+                    sock.close()
                     return
 
 
@@ -395,7 +403,7 @@ def run_request(path: str, request: bytes, process: subprocess.Popen[bytes]) -> 
         return "result none"
     sock.sendall(request)
     while not select.select([sock], [], [], 0.2)[0]:
-        if process.poll() is not None:
+        if process.poll() is not None or time.time() > deadline:
             return "result none"
     try:
         pairs = read_list(sock)
@@ -478,7 +486,7 @@ def main() -> int:
             label = "replay"
         if expected != other:
             different += 1
-            print(f"DIFFERENT {name}")
+            print(f"DIFFERENT {name}", flush=True)
             lines = difflib.unified_diff(expected.splitlines(), other.splitlines(), "real", label, lineterm="", n=2)
             print("\n".join(lines))
         if options.write:

@@ -119,6 +119,11 @@ def show_result(status: int, hop: DSN | None) -> str:
     )
 
 
+def show_notice(lines: list[str]) -> list[str]:
+    """A postmaster notice, without what differs between runs."""
+    return [f"notice {line}" for line in lines]
+
+
 class _Marks:
     """Stands for the queue file: remembers which records were marked."""
 

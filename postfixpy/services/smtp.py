@@ -4,6 +4,8 @@ The program's name chooses the mode (spec/smtp-client.md 2.1). The client itself
 to the mail system: requests come from the queue manager, outcomes go to the disposition.
 """
 
+import asyncio
+import dataclasses
 import time
 from typing import Any
 
@@ -11,16 +13,25 @@ from postfixpy import log
 from postfixpy.dns.lookup import Resolver
 from postfixpy.dns.stub import Stub
 from postfixpy.errors import FatalError
+from postfixpy.ipc import delivery
+from postfixpy.ipc.attributes import ProtocolError
+from postfixpy.ipc.channel import connect
+from postfixpy.ipc.cleanup import post_mail
 from postfixpy.ipc.disposition import Reporter
 from postfixpy.ipc.rewrite import LOCAL, RewriteClient
 from postfixpy.ipc.service import Context
+from postfixpy.mail.dsn import DSN
+from postfixpy.mail.outcome import Outcome
 from postfixpy.mail.records import RecordFile
 from postfixpy.services.agent import DeliveryAgent, Job
-from postfixpy.smtp import agent, effects
+from postfixpy.smtp import agent, effects, notice
 from postfixpy.smtp.content import QueueFileSource
 from postfixpy.smtp.delivery import Delivery
 from postfixpy.smtp.edge import Edge, reporting
 from postfixpy.smtp.settings import Settings
+
+_CONNECT_TRIES, _CONNECT_WAIT = 10, 10.0
+"""How often, and how far apart in seconds, another transport is tried."""
 
 
 class Smtp(DeliveryAgent):
@@ -59,30 +70,78 @@ class Smtp(DeliveryAgent):
             idle=view.ipc_idle,
             ttl=view.ipc_ttl,
         )
-        self.edge = Edge(resolver, {effects.Rewrite: self._rewrite})
+        self.edge = Edge(resolver, {effects.Rewrite: self._rewrite, effects.Notify: self._notify})
 
     async def deliver(self, job: Job) -> int:
         source = QueueFileSource(RecordFile(job.file, job.file.path))  # type: ignore[arg-type]  # reads as one does
-        delivery = Delivery(self.settings, job.request, source, time.time)
+        state = Delivery(self.settings, job.request, source, time.time)
 
         async def corrupt(_: effects.Corrupt) -> None:
             mark_corrupt(job)
 
+        async def pass_on(effect: effects.PassOn) -> int:
+            return await hand_over(job, effect, self.view.ipc_timeout)
+
         handlers: dict[type, Any] = reporting(job.disposition.dispose)
         handlers[effects.Corrupt] = corrupt
-        await self.edge.run(agent.deliver(delivery), handlers)
-        job.hop = delivery.hop
-        return delivery.status
+        handlers[effects.PassOn] = pass_on
+        await self.edge.run(agent.deliver(state), handlers)
+        job.hop = state.hop
+        return state.status
 
     def tables_changed(self) -> str | None:
         return self.settings.tables_changed() or super().tables_changed()
 
     async def stop(self) -> None:
+        self.edge.close()
         self.rewrite.close()
         await super().stop()
 
     async def _rewrite(self, effect: effects.Rewrite) -> str:
         return await self.rewrite.rewrite(LOCAL, effect.address)
+
+    async def _notify(self, effect: effects.Notify) -> None:
+        """Mail a session transcript to the postmaster; mail goes on without when that does not work."""
+        view = self.view
+        sender = f"{view.double_bounce_sender}@{view.myhostname}"
+        try:
+            submission = await post_mail(view, sender, view.error_notice_recipient, source="notify", now=time.time())
+            for line in notice.compose(view, effect.peer, effect.transcript, lmtp=self.lmtp):
+                submission.line(line)
+            await submission.finish()
+        except (OSError, ProtocolError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            log.warning(f"postmaster notify: {reason}")
+
+
+async def hand_over(job: Job, effect: effects.PassOn, timeout: float) -> int:
+    """Pass one recipient to another delivery agent of this mail system (deliver_pass(3)): 0 or -1."""
+    request = dataclasses.replace(job.request, nexthop=effect.nexthop, recipients=[effect.recipient])
+    path = f"private/{effect.transport}"
+    channel = None
+    for attempt in range(_CONNECT_TRIES):
+        if attempt:
+            await asyncio.sleep(_CONNECT_WAIT)
+        try:
+            channel = await connect(path, timeout=timeout)
+            break
+        except OSError as error:
+            log.warning(f"connect #{attempt + 1} to subsystem {path}: {error.strerror}")
+    if channel is None:
+        raise FatalError(f"connect #{_CONNECT_TRIES} to subsystem {path}")
+    text = "mail transport unavailable"
+    try:
+        await channel.read_announcement("delivery_request_protocol")
+        text = "unknown mail transport error"
+        channel.write(delivery.pack(request))
+        result = await channel.read(delivery.Result)
+    except ProtocolError as error:
+        log.warning(str(error))
+        dsn = DSN("4.3.0", reason=text)
+        return await job.disposition.defer(Outcome(effect.recipient, "deferred", dsn, stats=job.request.stats))
+    finally:
+        channel.close()
+    return result.status
 
 
 def mark_corrupt(job: Job) -> None:

@@ -125,7 +125,7 @@ def _leftovers(d: Delivery, sites: list[str], fallback: bool) -> Run[None]:
         transport, _, nexthop = view.best_mx_transport.partition(":")
         for recipient in d.recipients:
             log.info(f"{d.request.queue_id}: passing <{recipient.address}> to transport={transport}")
-        d.status |= yield from PassOn(transport, nexthop or d.request.nexthop, d.recipients)
+            d.status |= yield from PassOn(transport, nexthop or d.request.nexthop, recipient)
         d.recipients = []
         d.marks = []
         return
@@ -153,7 +153,9 @@ def _site(d: Delivery, site: Site, route: Route, cached: cache.Policy) -> Run[No
     counts = _Counts(d)
     policies: dict[tuple[str, int], Policy | PolicyError] = {}
     if cached.load:
-        counts.addresses = counts.sessions = yield from cache.reuse(d, site, addresses, best, cached, policies)
+        counts.addresses = counts.sessions = yield from cache.reuse(
+            d, site, addresses, best, cached, policies, get_policy, clean_up
+        )
     while addresses and d.recipients:
         record = addresses.pop(0)
         counts.addresses += 1
@@ -322,9 +324,12 @@ def _local(d: Delivery, path: str) -> Run[None]:
         log.warning(f"TLS policy lookup error for {view.myhostname}/{path}: {error}")
         d.why = DSN(error.status, "", str(error))
     else:
-        if cached.load:
-            yield from cache.reuse_local(d, level, cached)
-        if d.recipients:
+        session = (yield from cache.find_endpoint(d, level, cached)) if cached.load else None
+        if session is not None:
+            d.session = session
+            yield from Transaction(d, session).run()
+            yield from clean_up(d, session, cached)
+        else:
             yield from _local_session(d, path, level, cached)
     if d.recipients:
         yield from _leftovers(d, [path], False)

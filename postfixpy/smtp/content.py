@@ -7,12 +7,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from postfixpy import log
+from postfixpy.lookup.maps import Maps
 from postfixpy.mail.addresses import quote_822_local
+from postfixpy.mail.headers import RECIPIENT, SENDER
+from postfixpy.mail.mime import (
+    PRIMARY,
+    BodyEvent,
+    ErrorEvent,
+    Event,
+    HeaderEvent,
+    MimeMachine,
+    Options,
+    problem_text,
+)
 from postfixpy.mail.records import RecordFile
 
-from . import generic
+from . import checks, generic
 from .delivery import Delivery
 from .effects import Run
+from .envelope import downgrading
 from .session import Session
 
 NORMAL, CONTINUED, EXTRACTED = "N", "L", "X"
@@ -108,13 +121,49 @@ class Lines:
         return data
 
 
+class ContentProblem(Exception):
+    """The content cannot be converted for this server. str() is the reason; the status is 5.6.0."""
+
+
 def send_content(d: Delivery, s: Session) -> Run[str]:
-    """Send the content; returns the kind of the record that ended it. Raises StreamError."""
+    """Send the content; returns the kind of the record that ended it. Raises StreamError, ContentProblem."""
     lines = Lines(d.settings.view.smtp_line_length_limit)
-    for header in (yield from added_headers(d)):
-        lines.feed(NORMAL, header)
-    stream = s.stream
-    feed = lines.feed
+    machine = _machine(d, s)
+    headers = yield from added_headers(d)
+    if machine is None:
+        for header in headers:
+            lines.feed(NORMAL, header)
+        return (yield from _send_as_is(d, s, lines))
+    for header in headers:
+        yield from _process(d, lines, machine.feed(NORMAL, header))
+    return (yield from _send_processed(d, s, lines, machine))
+
+
+def _machine(d: Delivery, s: Session) -> MimeMachine | None:
+    """What must look into the content: for conversion to 7 bits, generic maps, checks; None when nothing must."""
+    settings = d.settings
+    checks = any(
+        (settings.header_checks, settings.mime_header_checks, settings.nested_header_checks, settings.body_checks)
+    )
+    if downgrading(d, s):
+        options = Options.DOWNGRADE | Options.REPORT_NESTING
+    elif checks:
+        options = Options.NONE
+    elif settings.generic_maps is not None:
+        options = Options.DISABLE_MIME
+    else:
+        return None
+    view = settings.view
+    return MimeMachine(
+        options,
+        header_limit=view.header_size_limit,
+        boundary_limit=view.mime_boundary_length_limit,
+        nesting_limit=view.mime_nesting_limit,
+    )
+
+
+def _send_as_is(d: Delivery, s: Session, lines: Lines) -> Run[str]:
+    stream, feed = s.stream, lines.feed
     end = last = ""
     for batch in d.source.batches(d.request.offset):
         for kind, data, _ in batch:
@@ -132,6 +181,73 @@ def send_content(d: Delivery, s: Session) -> Run[str]:
     _note_folding(d, lines)
     yield from stream.write(lines.take())
     return end
+
+
+def _send_processed(d: Delivery, s: Session, lines: Lines, machine: MimeMachine) -> Run[str]:
+    end = ""
+    for batch in d.source.batches(d.request.offset):
+        for kind, data, _ in batch:
+            if kind != NORMAL and kind != CONTINUED:
+                end = kind
+                break
+            yield from _process(d, lines, machine.feed(kind, data))
+        if end:
+            break
+        _note_folding(d, lines)
+        yield from s.stream.write(lines.take())
+    yield from _process(d, lines, machine.finish())
+    _note_folding(d, lines)
+    yield from s.stream.write(lines.take())
+    return end
+
+
+def _process(d: Delivery, lines: Lines, events: Iterator[Event]) -> Run[None]:
+    """What becomes of headers and body lines on their way out."""
+    body_checks = d.settings.body_checks
+    for event in events:
+        if isinstance(event, BodyEvent):
+            if body_checks is None:
+                lines.feed(event.kind, event.text)
+            else:
+                yield from _checked_line(d, lines, event, body_checks)
+        elif isinstance(event, HeaderEvent):
+            yield from _header(d, lines, event)
+        elif isinstance(event, ErrorEvent):
+            raise ContentProblem(problem_text(event.problem))
+
+
+def _checked_line(d: Delivery, lines: Lines, event: BodyEvent, maps: Maps) -> Run[None]:
+    text = event.text.decode("utf-8", "surrogateescape")
+
+    def prepend(line: str) -> None:
+        lines.feed(NORMAL, line.encode("utf-8", "surrogateescape"))
+
+    result = yield from checks.check(d, maps, checks.BODY, text, prepend)
+    if result is not None:
+        lines.feed(event.kind, result.encode("utf-8", "surrogateescape"))
+
+
+def _header(d: Delivery, lines: Lines, event: HeaderEvent) -> Run[None]:
+    """Checks, then generic maps, then out."""
+    settings = d.settings
+    text = event.text.decode("utf-8", "surrogateescape")
+    maps = checks.header_maps(d, event.block, event.known)
+    if maps is not None:
+
+        def prepend(line: str) -> None:
+            lines.feed(NORMAL, line.encode("utf-8", "surrogateescape"))
+
+        result = yield from checks.check(d, maps, checks.HEADER, text, prepend)
+        if result is None:
+            return
+        text = result
+    known = event.known
+    out: list[str] | None = None
+    mappable = known is not None and event.block == PRIMARY and known.roles & (SENDER | RECIPIENT)
+    if settings.generic_maps is not None and known is not None and mappable:
+        out = yield from generic.header_lines(d, len(known.name), text)
+    for line in out if out is not None else text.split("\n"):
+        lines.feed(NORMAL, line.encode("utf-8", "surrogateescape"))
 
 
 def _note_folding(d: Delivery, lines: Lines) -> None:

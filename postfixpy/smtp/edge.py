@@ -5,6 +5,7 @@ One `Edge` serves all requests of a process; `run` drives one generator to its e
 
 import asyncio
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from postfixpy.mail.outcome import Outcome
 
 from . import effects, sockets
 from .effects import Effect, Run
+from .pool import Pool
 
 T = TypeVar("T")
 Dispose = Callable[[Outcome], Awaitable[int]]
@@ -33,7 +35,11 @@ class Edge:
             effects.Resolve: self._resolve,
             effects.Native: self._native,
             effects.Find: self._find,
+            effects.CacheFind: self._cache_find,
+            effects.CacheSave: self._cache_save,
         }
+        self.pool = Pool(time.time, lambda link: link.close())
+        self._expiry: asyncio.TimerHandle | None = None
         if extra:
             self.handlers.update(extra)
 
@@ -87,6 +93,27 @@ class Edge:
     @staticmethod
     async def _find(effect: effects.Find) -> str | None:
         return await effect.table.find(effect.key)
+
+    async def _cache_find(self, effect: effects.CacheFind) -> Any:
+        return self.pool.find(effect)
+
+    async def _cache_save(self, effect: effects.CacheSave) -> None:
+        self.pool.save(effect)
+        if self._expiry is None:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Hang up idle connections in time."""
+        self._expiry = None
+        wait = self.pool.expire()
+        if wait > 0:
+            self._expiry = asyncio.get_running_loop().call_later(wait + 0.01, self._expire)
+
+    def close(self) -> None:
+        """Hang up kept connections."""
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self.pool.clear()
 
 
 def reporting(dispose: Dispose) -> "dict[type, Callable[[Any], Awaitable[Any]]]":

@@ -202,11 +202,11 @@ class Report(Effect[int]):
 
 @dataclass(slots=True)
 class PassOn(Effect[int]):
-    """Hand the recipients to another delivery transport (best_mx_transport). The result is 0 or -1."""
+    """Hand a recipient to another delivery transport (best_mx_transport). The result is 0 or -1."""
 
     transport: str
     nexthop: str
-    recipients: list[Recipient]
+    recipient: Recipient
 
 
 @dataclass(slots=True)

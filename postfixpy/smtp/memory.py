@@ -16,6 +16,7 @@ from postfixpy.mail.outcome import Outcome
 from . import effects
 from .edge import outcome_of
 from .effects import ConnectError, Effect, Run, StreamError
+from .pool import Pool
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Peer:
             self._writes_after_close += 1
             if self._closed == "reset" or self._writes_after_close > 1:
                 raise StreamError("eof")
+            return  # nobody reads it
         if self._merge:
             self.chunks[-1] += data
         else:
@@ -257,6 +259,7 @@ class Memory:
         self.notices: list[effects.Notify] = []
         self.passed: list[effects.PassOn] = []
         self.corrupt = False
+        self.pool = Pool(clock, lambda link: None)
 
     def run(self, generator: Run[T]) -> T:
         """Drive `generator` to its end."""
@@ -292,7 +295,7 @@ class Memory:
         elif isinstance(effect, effects.Report):
             return self.dispose(outcome_of(effect))
         elif isinstance(effect, effects.Rewrite):
-            return effect.address
+            return effect.address if "@" in effect.address else f"{effect.address}@client.example"
         elif isinstance(effect, effects.Notify):
             self.notices.append(effect)
         elif isinstance(effect, effects.Corrupt):
@@ -300,6 +303,10 @@ class Memory:
         elif isinstance(effect, effects.PassOn):
             self.passed.append(effect)
             return 0
+        elif isinstance(effect, effects.CacheFind):
+            return self.pool.find(effect)
+        elif isinstance(effect, effects.CacheSave):
+            self.pool.save(effect)
         elif isinstance(effect, effects.Native):
             raise effects.NativeError("Name or service not known", False, True)
         elif not isinstance(effect, effects.Hangup):

@@ -59,6 +59,7 @@ class Settings:
         self.line_length_limit: int = view.line_length_limit
         self.families = self._families()
         self._own = frozenset(own) if own is not None else None
+        self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
         self._set_dns()
         self._open_tables()
         self.tls_level: Level = global_level(self)
@@ -143,6 +144,8 @@ class Settings:
         self.reply_filter: Table | None = None
         if view.smtp_reply_filter:
             self.reply_filter = open_table(view.smtp_reply_filter, view, flags=Flags.MAPS)
+        words = _LIST.split(view.propagate_unmatched_extensions.lower())
+        self.propagate_generic = "generic" in words
         self.dns_reply_filter = self._maps("smtp_dns_reply_filter")
         text = view.use_srv_lookup
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
@@ -172,7 +175,7 @@ class Settings:
         """Whether an address is one of this system's: inet_interfaces, proxy_interfaces."""
         if self._own is None:
             self._own = frozenset(self._own_addresses())
-        return address in self._own
+        return address in self._own or address in self._proxies
 
     def _own_addresses(self) -> list[str]:
         import socket
@@ -180,11 +183,7 @@ class Settings:
         from postfixpy.config.host import own_addresses, protocol_families
 
         families = protocol_families(self.view.inet_protocols)
-        own = [socket.inet_ntop(a.family, a.address) for a in own_addresses(self.view.inet_interfaces, families)]
-        for word in _LIST.split(self.view.proxy_interfaces):
-            if word:
-                own.append(word.strip("[]"))
-        return own
+        return [socket.inet_ntop(a.family, a.address) for a in own_addresses(self.view.inet_interfaces, families)]
 
     def own_single(self, family: int) -> str:
         """The system's only address of a family, to connect from; "" when there is no single one, or it is loopback."""

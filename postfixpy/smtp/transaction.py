@@ -13,7 +13,7 @@ from postfixpy import log
 
 from . import failure, states
 from . import session as feature
-from .content import EXTRACTED, send_content
+from .content import EXTRACTED, ContentProblem, send_content
 from .delivery import Delivery
 from .effects import Corrupt, LocalDataError, Run, Sleep, StreamError
 from .envelope import mail_command, rcpt_command, xforward_commands
@@ -80,8 +80,9 @@ class Transaction:
         try:
             yield from self._envelope()
             if self.d.probe and self.d.settings.verify_target == "rcpt":
-                raise _Abort
-            yield from self._data()
+                yield from self._verified()
+            else:
+                yield from self._data()
         except _Abort:
             self._abort()
         if not self.finished and not self.s.kept and not self.lost_inside_data:
@@ -172,6 +173,13 @@ class Transaction:
             if s.has(feature.PIX_DELAY_DOTCRLF):
                 yield from s.stream.flush()
                 yield from Sleep(view.smtp_pix_workaround_delay_time)
+        except ContentProblem as error:
+            yield from failure.message(d, str(error), status="5.6.0")
+            self.finished = True
+            raise _Leave from None
+        except LocalDataError:
+            self.receiving = states.CONTENT
+            raise
         except StreamError as error:
             if error.kind != "eof":
                 self.receiving = states.CONTENT
@@ -189,6 +197,13 @@ class Transaction:
             if d.status == 0:
                 yield from Corrupt()
             raise _Leave
+
+    def _verified(self) -> Run[None]:
+        """The end of an address probe: RSET in place of DATA."""
+        s = self.s
+        if s.check_expired(s.stream.clock()):
+            s.forbid_cache()
+        yield from self._command(states.ABORT, "RSET")
 
     def _abort(self) -> None:
         s = self.s
