@@ -48,8 +48,14 @@ class QueueManager(Service):
             raise FatalError(f"unexpected command-line argument: {context.words[0]}")
 
     async def pre_jail(self) -> None:
-        """Open the tables that logging a deferral needs (fast_flush_domains)."""
+        """Read master.cf, and open the tables that logging a deferral needs (fast_flush_domains)."""
+        self._process_limits = self._read_process_limits()
         self.reporter = Reporter.of(self.view)
+        self.reporter.timeout = self.view.qmgr_ipc_timeout
+
+    def watchdog_time(self) -> int:
+        """qmgr_daemon_timeout."""
+        return int(self.view.qmgr_daemon_timeout)
 
     def tables_changed(self) -> str | None:
         """See Service."""
@@ -60,7 +66,7 @@ class QueueManager(Service):
         view = self.view
         settings = Settings.read(view)
         store = Store(Queue("", view.hash_queue_names, view.hash_queue_depth))
-        rewrite = RewriteClient(
+        self.rewrite = RewriteClient(
             f"private/{view.rewrite_service_name}",
             timeout=view.qmgr_ipc_timeout,
             idle=view.ipc_idle,
@@ -70,7 +76,7 @@ class QueueManager(Service):
             settings,
             Scheduler(settings, self._transport, time.time()),
             store,
-            rewrite,
+            self.rewrite,
             Notices(view, self.reporter, view.release),
             Policy.read(view),
             Flow.inherited(view.in_flow_delay, view.default_process_limit),
@@ -89,15 +95,19 @@ class QueueManager(Service):
     async def stop(self) -> None:
         """Leave running deliveries to their agents."""
         await self.manager.stop()
+        self.rewrite.close()
         self.reporter.close()
+
+    def _read_process_limits(self) -> dict[str, int]:
+        """maxproc of the services that may be transports, from master.cf."""
+        try:
+            return {row.name: row.maxproc for row in self.context.config.master if row.type == "unix"}
+        except FatalError:
+            return {}  # it was edited and is wrong now: master, which has the old one, bounds its processes itself
 
     def _transport(self, name: str) -> TransportSettings:
         """The parameters of a transport, and how many processes its row in master.cf allows."""
-        try:
-            row = self.context.config.entry(name, "unix")
-        except FatalError:
-            row = None  # master.cf was edited and is wrong now; master itself runs on with the old one
-        return TransportSettings.read(self.view, name, row.maxproc if row is not None else 0)
+        return TransportSettings.read(self.view, name, self._process_limits.get(name, 0))
 
     def _fatal(self, error: FatalError) -> None:
         """A background task cannot go on: end at once, as a Postfix daemon does. The queue is safe at any moment."""

@@ -9,7 +9,6 @@ ends the process; what is active then is taken up again by the next one.
 
 import asyncio
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.message import CURRENT, Release
 from postfixpy.ipc.rewrite import LOCAL, Resolved
+from postfixpy.ipc.runner import describe
 from postfixpy.mail.delivery import MTA_VERIFY, RECORD_DELAYED_SENT, Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import log_address
@@ -449,11 +449,4 @@ class Manager:
 
 
 def _complain(queue_id: str, what: str, error: Exception) -> None:
-    log.warning(f"{queue_id}: internal error while {what}, message deferred: {describe(error)}")
-
-
-def describe(error: BaseException) -> str:
-    """An unexpected error and its place, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f" at {frames[-1].filename.rpartition('/')[2]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}: {error}{where}"
+    log.warning(f"{queue_id}: message deferred, while {what}: {describe(error)}")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from postfixpy.ipc.rewrite import RESOLVE_CLASS_LOCAL, RESOLVE_FLAG_ERROR, RESOLVE_FLAG_FAIL, Resolved
+from postfixpy.lookup.addresses import split_addr
 from postfixpy.mail.delivery import MTA_VERIFY, TRACE_ONLY, Recipient
 from postfixpy.mail.outcome import ascii_lower
 
@@ -39,8 +40,6 @@ class Policy:
     @classmethod
     def read(cls, view: "View") -> "Policy":
         """The policy that `view` has."""
-        from postfixpy.lookup.addresses import split_addr
-
         delimiters = view.recipient_delimiter
 
         def split(local: str) -> str:

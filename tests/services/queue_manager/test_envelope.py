@@ -120,17 +120,16 @@ def test_only_a_pure_record_request_is_killed_later() -> None:
 
 
 def test_pointers_are_followed() -> None:
-    """cleanup puts added recipients behind the end, and points there."""
-    data = queue_file(["a@x", "b@x"], arrival=1)
-    marker = encode_record("R", b"a@x" + b"." * 14)
-    data = queue_file(["a@x" + "." * 14, "b@x"], arrival=1)
-    at = data.index(marker)
-    added = encode_record("R", b"new@x") + encode_pointer(at + len(marker))
-    pointer = encode_record("p", b"%15d" % len(data)).ljust(len(marker))[: len(marker)]
-    assert len(pointer) >= 17
-    padded = encode_record("p", b"%17d" % len(data))
-    envelope, recipients = read(data[:at] + padded + data[at + len(marker) :] + added)
+    """cleanup puts added recipients behind the end: a pointer leads there, and another one back."""
+    replaced = encode_record("R", b"a@x.example....")
+    data = queue_file(["a@x.example....", "b@x"], arrival=1)
+    at = data.index(replaced)
+    there = encode_pointer(len(data))
+    assert len(there) == len(replaced)
+    added = encode_record("R", b"new@x") + encode_pointer(at + len(there))
+    envelope, recipients = read(data[:at] + there + data[at + len(there) :] + added)
     assert [r.address for r in recipients] == ["new@x", "b@x"]
+    assert recipients[0].offset == len(data)
     assert envelope.all_read
 
 

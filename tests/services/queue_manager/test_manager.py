@@ -418,8 +418,8 @@ def test_unexpected_errors_defer_the_message(spool: Spool, texts: list[str]) -> 
     queue_id = spool.submit(["a@x"])
     play(spool, nothing)
     assert spool.where(queue_id) == ["deferred"]
-    where = "internal error while reading the message, message deferred"
-    assert texts[-1].startswith(f"warning: {queue_id}: {where}: KeyError: 'surprise' at test_manager.py:")
+    what = "message deferred, while reading the message: unexpected KeyError at test_manager.py:"
+    assert texts[-1].startswith(f"warning: {queue_id}: {what}")
 
 
 def test_unexpected_errors_at_the_end_defer_the_message(spool: Spool) -> None:
