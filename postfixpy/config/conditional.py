@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from postfixpy.config.lines import SPACE, decode, encode
+from postfixpy.config.lines import BLANKS, decode, encode
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -75,7 +75,7 @@ def _inside(group: "Tree[Token]") -> str:
 
 
 def _named(children: list[Any], source: str) -> Part:
-    name = str(children[0]).strip(SPACE) if len(children) == 2 else ""
+    name = str(children[0]).strip(BLANKS) if len(children) == 2 else ""
     return _choose(name, children[-1])
 
 
@@ -129,7 +129,7 @@ def after_left_operand(source: str) -> tuple[str, str]:
         level += (char == "{") - (char == "}")
         if char == "}" and level == 0:
             break
-    rest = source[end:].lstrip(SPACE)
+    rest = source[end:].lstrip(BLANKS)
     behind = rest.lstrip("<>!=?+-*/~&|%")
     return rest[: len(rest) - len(behind)], behind
 
@@ -140,8 +140,8 @@ def no_right_operand(left: str, operator: str, rest: str) -> str:
 
 
 def _call(children: list[Any], source: str) -> Part:
-    name = str(children[0]).strip(SPACE)
-    argument = _inside(children[1]).strip(SPACE)
+    name = str(children[0]).strip(BLANKS)
+    argument = _inside(children[1]).strip(BLANKS)
     if len(children) == 3:
         return ("!", (), f'unexpected input at: "...{argument}}}>>>{first(str(children[2]))}"')
     return ("f", name, argument)

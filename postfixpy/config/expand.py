@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from postfixpy import log
 from postfixpy.config.conditional import Part, after_left_operand, compile_expression, first, no_right_operand
-from postfixpy.config.lines import SPACE, encode
+from postfixpy.config.lines import BLANKS, SPACE, encode
 from postfixpy.config.parameters import Release
 from postfixpy.errors import FatalError
 
@@ -124,7 +124,7 @@ def _matching(text: str, start: int) -> int:
 
 
 def _expression(source: str, level: int, bracketed: bool) -> Part:
-    name = source.strip(SPACE) if level >= 2 else source
+    name = source.strip(BLANKS) if level >= 2 else source
     if _NAME.issuperset(name):
         return ("$", name, source, bracketed)
     expressions = _cache(level)[1]
@@ -161,13 +161,13 @@ def _in_dialect(part: Part, source: str, level: int) -> Part:
 
 def _name_error(source: str, operators: str, level: int) -> Part | None:
     """The error for a character that cannot be in a name, before any operator."""
-    start = len(source) - len(source.lstrip(SPACE)) if level >= 2 else 0
-    if level >= 1 and source.lstrip(SPACE).startswith("{"):
+    start = len(source) - len(source.lstrip(BLANKS)) if level >= 2 else 0
+    if level >= 1 and source.lstrip(BLANKS).startswith("{"):
         return None
     position = start
     while position < len(source) and source[position] in _NAME:
         position += 1
-    rest = source[position:].lstrip(SPACE) if level >= 2 else source[position:]
+    rest = source[position:].lstrip(BLANKS) if level >= 2 else source[position:]
     if not rest or rest[0] in operators:
         return None
     return ("!", (), f'attribute name syntax error at: "...{source[:position]}>>>{first(source[position:])}"')

@@ -90,7 +90,7 @@ def check_row(row: Row, text: str) -> None:
     if words[1] not in TYPES:
         raise _refuse("type", words[1], text)
     for index in (2, 3, 4):
-        if words[index] not in ("y", "n", "-"):
+        if words[index] not in ("y", "n", "-", ""):  # -F takes an empty value for it
             raise _refuse(FIELD_NAMES[index], words[index], text)
     wakeup = words[5].removesuffix("?")
     if wakeup != "-" and wakeup.strip("0123456789"):

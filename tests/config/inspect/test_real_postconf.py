@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from postfixpy.commands import postconf
@@ -94,7 +94,12 @@ def compare(cases: list[Case]) -> None:
 
 LISTING = st.tuples(generated.MAIN, generated.MASTER, generated.LISTINGS)
 EDIT = st.tuples(generated.MAIN, generated.MASTER, generated.EDITS)
-SLOW = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),  # shrinking would take a second a step; the failing case is shown
+)
 
 
 @SLOW
