@@ -94,6 +94,7 @@ class Show:
         self.verbose = "v" in letters
         self.start = start
         self._out: list[bytes] = []
+        self._complete = 0
 
     def file(self, file: BinaryIO, name: str) -> None:
         """Show one file; `name` is its name for texts. Raises FatalError."""
@@ -103,10 +104,13 @@ class Show:
             self._flush()
 
     def _flush(self) -> None:
+        """Write what is complete. The first line of a file waits for its first record, and is never seen without
+        one."""
         sys.stdout.flush()
-        sys.stdout.buffer.write(b"".join(self._out))
+        sys.stdout.buffer.write(b"".join(self._out[: self._complete]))
         sys.stdout.buffer.flush()
-        self._out.clear()
+        del self._out[: self._complete]
+        self._complete = 0
 
     def _warn(self, text: str) -> None:
         self._flush()
@@ -151,8 +155,11 @@ class Show:
         """The states: "envelope" (also the extracted records), "header", "body". A part that is not shown is
         skipped."""
         state, printing, unfinished = "envelope", self.envelope, False
+        offset = -1
         content: tuple[int, int] | None = None  # file offsets of the message content and its end
         while True:
+            if offset >= 0:
+                self._complete = len(self._out)
             offset = records.tell()
             record = records.next()
             if record is None:
@@ -184,6 +191,7 @@ class Show:
                 if self.envelope:
                     self._put(f"{prefix}*** HEADER EXTRACTED {name} ***\n")
                 state, printing = "envelope", self.envelope
+                self._complete = len(self._out)
                 if not printing:
                     return
                 continue
@@ -192,6 +200,7 @@ class Show:
                     self._warn(f"{name}: out-of-order message end marker")
                 if self.envelope:
                     self._put(f"{prefix}*** MESSAGE FILE END {name} ***\n")
+                    self._complete = len(self._out)
                 if self.raw:
                     continue
                 return

@@ -403,6 +403,7 @@ class Superintendent:
                 os.lstat(old)  # raises when it is this one that is missing
                 make_directories(new)
                 os.rename(old, new)
+                return True
         except FileNotFoundError:
             return False
         except OSError as error:
