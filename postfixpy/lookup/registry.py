@@ -24,6 +24,7 @@ TYPES: dict[str, tuple[str, str]] = {
     "hash": ("indexed", "Hash"),
     "inline": ("memory", "Inline"),
     "internal": ("memory", "Internal"),
+    "ldap": ("ldap", "Ldap"),
     "lmdb": ("lmdbtable", "Lmdb"),
     "memcache": ("memcache", "Memcache"),
     "mysql": ("mysql", "Mysql"),

@@ -46,7 +46,7 @@ class Process:
     """A server that runs during the tests of a module."""
 
     def __init__(self, command, ready, log):
-        self.log = open(log, "wb")
+        self.log = open(log, "wb")  # noqa: SIM115  # closed by stop(), when the server is gone
         self.process = subprocess.Popen(command, env=environment(), stdout=self.log, stderr=self.log)
         limit = time.monotonic() + 30
         while not ready():
@@ -222,10 +222,10 @@ def mariadb(tmp_path_factory):
     (base / "data").mkdir()
     root = mariadbd.removesuffix("/usr/sbin/mariadbd")
     command = [
-        mariadbd, "--no-defaults", f"--datadir={base}/data", f"--socket={base}/s", "--skip-networking", "--skip-grant-tables",
-        f"--lc-messages-dir={root}/usr/share/mysql", f"--user={getpass.getuser()}", f"--pid-file={base}/pid",
-        "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2",
-    ]  # fmt: skip
+        *(mariadbd, "--no-defaults", f"--datadir={base}/data", f"--socket={base}/s", "--skip-networking"),
+        *("--skip-grant-tables", f"--lc-messages-dir={root}/usr/share/mysql", f"--user={getpass.getuser()}"),
+        *(f"--pid-file={base}/pid", "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2"),
+    ]
 
     async def prepare():
         connection = await aiomysql.connect(unix_socket=f"{base}/s", charset="utf8mb4", autocommit=True)
@@ -278,4 +278,156 @@ def test_memcached(open_with, tmp_path, settings):
         process.stop(signal.SIGTERM)
 
 
-assert shutil  # used by the LDAP part
+# OpenLDAP
+
+LDIF = """\
+dn: dc=example
+objectClass: domain
+dc: example
+
+dn: ou=people,dc=example
+objectClass: organizationalUnit
+ou: people
+
+dn: uid=ann,ou=people,dc=example
+objectClass: account
+objectClass: simpleSecurityObject
+userPassword: secret
+uid: ann
+host: box1
+host: box2
+description: ann@example.com
+
+dn: uid=bob(x*),ou=people,dc=example
+objectClass: account
+uid: bob(x*)
+host: bobbox
+
+dn: uid=all,ou=people,dc=example
+objectClass: account
+uid: all
+seeAlso: uid=ann,ou=people,dc=example
+seeAlso: uid=gone,ou=people,dc=example
+l: own
+host: hidden
+
+dn: uid=url,ou=people,dc=example
+objectClass: account
+uid: url
+description: ldap:///ou=people,dc=example?host?one?(uid=bob*)
+
+dn: uid=loop,ou=people,dc=example
+objectClass: account
+uid: loop
+seeAlso: uid=loop,ou=people,dc=example
+
+dn: uid=end,ou=people,dc=example
+objectClass: account
+uid: end
+l: last
+seeAlso: uid=ann,ou=people,dc=example
+host: box
+
+dn: dc=sub,dc=example
+objectClass: domain
+dc: sub
+"""
+
+
+@pytest.fixture(scope="module")
+def slapd(tmp_path_factory):
+    slapd = program("/usr/sbin/slapd")
+    if not slapd:
+        pytest.skip("no slapd")
+    base = tmp_path_factory.mktemp("ldap")
+    etc, modules = ("/etc/ldap", "/usr/lib/ldap")
+    if UNPACKED and slapd.startswith(UNPACKED):
+        etc, modules = UNPACKED + etc, UNPACKED + modules
+    (base / "data").mkdir()
+    (base / "slapd.conf").write_text(
+        "".join(f"include {etc}/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson", "nis"))
+        + f"modulepath {modules}\nmoduleload back_mdb\npidfile {base}/pid\nallow bind_v2\n"
+        + f"database mdb\nsuffix dc=example\ndirectory {base}/data\nrootdn cn=root,dc=example\nrootpw top\n"
+        + "maxsize 10485760\ndbnosync\n"
+    )
+    (base / "data.ldif").write_text(LDIF)
+    add = shutil.which("slapadd") or slapd
+    first = ["-T", "a"] if add == slapd else []
+    command = [add, *first, "-f", f"{base}/slapd.conf", "-l", f"{base}/data.ldif"]
+    done = subprocess.run(command, env=environment(), capture_output=True)
+    if done.returncode:
+        pytest.skip(f"slapadd: {done.stderr.decode()[-300:]}")
+    url = "ldapi://" + str(base / "socket").replace("/", "%2F")
+    server = [slapd, "-f", f"{base}/slapd.conf", "-h", url, "-d", "0"]
+    process = Process(server, (base / "socket").exists, base / "log")
+    yield url
+    process.stop(signal.SIGTERM)
+
+
+def test_ldap(slapd, open_with, logged):
+    base = f"server_host = {slapd}\nversion = 3\nsearch_base = ou=people,dc=example\ntimeout = 5\n"
+    by_uid = base + "query_filter = (uid=%s)\n"
+
+    table = open_with("ldap", by_uid + "result_attribute = host\n")
+    assert {key: table.lookup(key) for key in ("ann", "ANN", "bob(x*)", "*", "none", "")} == {
+        "ann": "box1,box2",
+        "ANN": "box1,box2",
+        "bob(x*)": "bobbox",
+        "*": None,
+        "none": None,
+        "": None,
+    }
+    assert table.lookup("x)(uid=*") is None
+    assert table.lookup("a\udcff") is None
+
+    members = by_uid + "result_attribute = host\nspecial_result_attribute = seeAlso\n"
+    table = open_with("ldap", members + "leaf_result_attribute = l\n")
+    assert table.lookup("all") in ("box1,box2,hidden", "hidden,box1,box2")
+    assert any("DN uid=gone,ou=people,dc=example not found, skipping" in line for line in logged)
+    urls = by_uid + "result_attribute = host\nspecial_result_attribute = description\n"
+    assert open_with("ldap", urls).lookup("url") == "bobbox"
+    assert open_with("ldap", members + "terminal_result_attribute = l\n").lookup("end") == "last"
+    with pytest.raises(TableError):
+        open_with("ldap", members + "recursion_limit = 5\n").lookup("loop")
+    with pytest.raises(TableError):
+        open_with("ldap", by_uid + "result_attribute = host\nexpansion_limit = 1\n").lookup("ann")
+
+    everyone = base + "query_filter = (objectClass=%s)\nresult_attribute = uid\n"
+    with pytest.raises(TableError):
+        open_with("ldap", everyone + "size_limit = 2\n").lookup("account")
+    formatted = by_uid + "result_attribute = description\nresult_format = <%u at %d>\n"
+    assert open_with("ldap", formatted).lookup("ann") == "<ann at example.com>"
+
+
+def test_ldap_bases_and_binds(slapd, open_with, logged):
+    start = f"server_host = {slapd}\nversion = 3\ntimeout = 5\n"
+    dynamic = open_with(
+        "ldap", start + "search_base = dc=%1,dc=example\nquery_filter = (dc=%1)\nresult_attribute = dc\n"
+    )
+    assert [dynamic.lookup(key) for key in ("u@x.sub", "u@none", "u")] == ["sub", None, None]
+    missing = open_with("ldap", start + "search_base = dc=none\nquery_filter = (uid=%s)\n")
+    with pytest.raises(TableError):
+        missing.lookup("ann")
+    assert "Search base 'dc=none' not found: 32: No such object" in logged[-1]
+    bound = start + "search_base = dc=example\nquery_filter = (uid=%s)\nresult_attribute = host\n"
+    who = "bind_dn = uid=ann,ou=people,dc=example\n"
+    assert open_with("ldap", bound + who + "bind_pw = secret\n").lookup("ann") == "box1,box2"
+    with pytest.raises(TableError):
+        open_with("ldap", bound + who + "bind_pw = wrong\n").lookup("ann")
+    assert logged[-1].endswith("with dn uid=ann,ou=people,dc=example: 49 (Invalid credentials)")
+    assert open_with("ldap", bound + "bind = no\n").lookup("ann") == "box1,box2"
+    away = open_with("ldap", "server_host = ldap://127.0.0.1:9\nversion = 3\nsearch_base = x\nquery_filter = (a=%s)\n")
+    with pytest.raises(TableError):
+        away.lookup("a")
+    assert logged[-1].endswith(": -1 (Can't contact LDAP server)")
+    for text in ("bind = maybe\n", "bind = sasl\n", "query_filter = %q\n"):
+        with pytest.raises(FatalError):
+            open_with("ldap", start + text)
+
+    async def together():
+        table = open_with("ldap", bound)
+        answers = await asyncio.gather(*(table.find("ann") for _ in range(40)))
+        await table._close_own()
+        return answers
+
+    assert asyncio.run(together()) == ["box1,box2"] * 40
