@@ -53,8 +53,8 @@ def preload(view: "View") -> None:
         for module in pkgutil.iter_modules(sys.modules[place].__path__, place + "."):
             try:
                 importlib.import_module(module.name)
-            except ImportError:
-                pass
+            except Exception:
+                pass  # a table type without its library, in whatever words: who needs it will be told
     _ = view.configuration.database.families
     for name in view.configuration.settings.values:
         try:
