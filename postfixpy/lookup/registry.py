@@ -27,6 +27,7 @@ TYPES: dict[str, tuple[str, str]] = {
     "ldap": ("ldap", "Ldap"),
     "lmdb": ("lmdbtable", "Lmdb"),
     "memcache": ("memcache", "Memcache"),
+    "mongodb": ("mongodb", "Mongodb"),
     "mysql": ("mysql", "Mysql"),
     "pcre": ("rules", "Pcre"),
     "pgsql": ("pgsql", "Pgsql"),
