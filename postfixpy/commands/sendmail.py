@@ -69,10 +69,8 @@ def main(argv: list[str]) -> int:
     log.set_sink(log.stderr_sink(name))
     try:
         return _run(name, argv[1:])
-    except FatalError as error:
-        log.fatal(str(error))
-        return error.status if error.status != 1 else EX_TEMPFAIL
-    except TemporaryError as error:
+    except (FatalError, TemporaryError) as error:
+        # Whatever is wrong, real sendmail ends with 75, so that the caller keeps the message and tries again.
         log.fatal(str(error))
         return EX_TEMPFAIL
 
@@ -403,7 +401,10 @@ def _user(options: Options, view: "View") -> int:
     _check_user(view)
     from postfixpy.services.smtpd_standalone import converse
 
-    return converse(view)
+    from .submission import open_drop
+
+    uid = os.getuid()
+    return converse(view, lambda: open_drop(view, uid, f"smtpd({uid})"))
 
 
 def _ignore(options: Options, view: "View") -> int:

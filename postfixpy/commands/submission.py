@@ -40,6 +40,7 @@ _STATUS_TEXTS = {
 class Drop(Protocol):
     """Where records go: `Maildrop`, or `Command`."""
 
+    queue_id: str
     status: int
     reason: str
 
@@ -141,7 +142,9 @@ class Command:
         self._who = who
         self._buffer = bytearray()
         self._process = subprocess.Popen([path, "-r"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        if dict(self._read_list()).get("protocol") != "postdrop_protocol":
+        greeting = dict(self._read_list())
+        self.queue_id = greeting.get("queue_id", "")
+        if greeting.get("protocol") != "postdrop_protocol":
             status = self._process.wait()
             if status:
                 log.warning(f'command "{self._command}" exited with status {status}')

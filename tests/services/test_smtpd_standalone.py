@@ -1,0 +1,264 @@
+"""sendmail -bs, read as a conversation: what the client says, what it is told, what is posted."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from postfixpy import log
+from postfixpy.errors import FatalError
+from postfixpy.services.smtpd_standalone import Path, Session, split
+
+
+class Drop:
+    """Keeps what it is given."""
+
+    queue_id = "ABC123"
+
+    def __init__(self) -> None:
+        self.records: list[str] = []
+        self.reason = ""
+        self.status = 0
+        self.finished = self.cancelled = False
+
+    def add(self, kind: str, payload: bytes) -> None:
+        if b"\0" in payload and kind not in "NL":
+            raise FatalError("uid=0: null or line break")
+        self.records.append(kind + payload.decode("utf-8", "surrogateescape"))
+
+    def finish(self) -> int:
+        self.finished = True
+        return self.status
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+VIEW: dict[str, Any] = {
+    "myhostname": "mail.example.com",
+    "mail_name": "Postfix",
+    "smtpd_banner": "mail.example.com ESMTP Postfix",
+    "smtpd_discard_ehlo_keywords": "",
+    "smtpd_helo_required": False,
+    "smtpd_hard_error_limit": 20,
+    "smtpd_junk_command_limit": 100,
+    "smtpd_noop_commands": "",
+    "smtpd_forbidden_commands": "",
+    "smtpd_recipient_limit": 1000,
+    "smtpd_recipient_overshoot_limit": 1000,
+    "message_size_limit": 1000,
+    "disable_vrfy_command": False,
+    "smtputf8_enable": True,
+    "strict_smtputf8": False,
+    "strict_rfc821_envelopes": False,
+}
+
+
+class Talk:
+    """A session and what it has posted."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.drops: list[Drop] = []
+        self.status = 0
+        self.session = Session(
+            SimpleNamespace(**{**VIEW, **parameters}),  # type: ignore[arg-type]
+            self._open,
+            lambda: 1_700_000_000,
+        )
+
+    def _open(self) -> Drop:
+        drop = Drop()
+        drop.status = self.status
+        self.drops.append(drop)
+        return drop
+
+    def say(self, *lines: str) -> list[str]:
+        """The replies to command and content lines."""
+        replies: list[str] = []
+        for line in lines:
+            if self.session.receiving:
+                reply = self.session.content("N", line.encode())
+                replies += [] if reply is None else [reply]
+            else:
+                replies.append(self.session.command(line))
+        return replies
+
+
+@pytest.fixture(autouse=True)
+def lines() -> Any:
+    out: list[str] = []
+    previous = log.set_sink(lambda severity, text: out.append(text))
+    yield out
+    log.set_sink(previous)
+
+
+def test_a_message(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postfixpy.services.smtpd_standalone.mail_date", lambda when: f"date {when}")
+    talk = Talk()
+    assert talk.say("EHLO me", "MAIL FROM:<a@b> BODY=8BITMIME SIZE=10", "RCPT TO:<c@d>", "DATA")[1:] == [
+        "250 2.1.0 Ok",
+        "250 2.1.5 Ok",
+        "354 End data with <CR><LF>.<CR><LF>",
+    ]
+    assert talk.say("Subject: x", "", "..dot", ".not", ".") == ["250 2.0.0 Ok: queued as ABC123"]
+    assert talk.drops[0].records == [
+        "Sa@b",
+        "Adsn_orig_rcpt=rfc822;c@d",
+        "Rc@d",
+        "M",
+        "NReceived: from me (localhost [127.0.0.1])",
+        "N\tby mail.example.com (Postfix) with ESMTP id ABC123",
+        "N\tfor <c@d>; date 1700000000",
+        "NSubject: x",
+        "N",
+        "N.dot",
+        "Nnot",
+        "X",
+        "E",
+    ]
+    assert talk.drops[0].finished and not talk.drops[0].cancelled
+    assert lines == ["ABC123: client=localhost[127.0.0.1]"]
+
+
+def test_ehlo() -> None:
+    assert Talk().say("EHLO x")[0].split("\n") == [
+        "250-mail.example.com",
+        "250-PIPELINING",
+        "250-SIZE 1000",
+        "250-VRFY",
+        "250-ENHANCEDSTATUSCODES",
+        "250-8BITMIME",
+        "250-DSN",
+        "250 SMTPUTF8",
+    ]
+    short = Talk(smtpd_discard_ehlo_keywords="dsn, smtputf8 VRFY", message_size_limit=0).say("EHLO x")[0]
+    assert "DSN" not in short and "VRFY" not in short and "250-SIZE\n" in short
+
+
+@pytest.mark.parametrize(
+    ("commands", "reply"),
+    [
+        (["MAIL FROM:<a@b"], "501 5.1.7 Bad sender address syntax"),
+        (["MAIL FROM:a b"], "555 5.5.4 Unsupported option: b"),
+        (["MAIL"], "501 5.5.4 Syntax: MAIL FROM:<address>"),
+        (["MAIL TO:<a@b>"], "501 5.5.4 Syntax: MAIL FROM:<address>"),
+        (["MAIL FROM:<>"], "250 2.1.0 Ok"),
+        (["mail from: a@b"], "250 2.1.0 Ok"),
+        (["MAIL FROM:<a@b> SIZE=x"], "501 5.5.4 Bad message size syntax"),
+        (["MAIL FROM:<a@b> SIZE=1001"], "552 5.3.4 Message size exceeds fixed limit"),
+        (["MAIL FROM:<a@b> RET=NONE"], "501 5.5.4 Bad RET parameter syntax"),
+        (["MAIL FROM:<a@b> RET=FULL RET=FULL"], "501 5.5.4 Bad RET parameter syntax"),
+        (["MAIL FROM:<a@b> ENVID=a+zz"], "501 5.5.4 Bad ENVID parameter syntax"),
+        (["MAIL FROM:<a@b> ENVID=a+2Bb"], "250 2.1.0 Ok"),
+        (["MAIL FROM:<a@b> AUTH=x"], "555 5.5.4 Unsupported option: AUTH=x"),
+        (["MAIL FROM:<a@b>", "MAIL FROM:<a@b>"], "503 5.5.1 Error: nested MAIL command"),
+        (["RCPT TO:<a@b>"], "503 5.5.1 Error: need MAIL command"),
+        (["MAIL FROM:<>", "RCPT TO:<>"], "501 5.1.3 Bad recipient address syntax"),
+        (["MAIL FROM:<>", "RCPT TO:<a@b> NOTIFY=NEVER,DELAY"], "501 5.5.4 Error: Bad NOTIFY parameter syntax"),
+        (["MAIL FROM:<>", "RCPT TO:<a@b> ORCPT=x"], "501 5.5.4 Error: Bad ORCPT parameter syntax"),
+        (["MAIL FROM:<>", "DATA"], "554 5.5.1 Error: no valid recipients"),
+        (["DATA"], "503 5.5.1 Error: need RCPT command"),
+        (["MAIL FROM:<>", "RCPT TO:<a@b>", "DATA x"], "501 5.5.4 Syntax: DATA"),
+        (["RSET x"], "501 5.5.4 Syntax: RSET"),
+        (["RSET"], "250 2.0.0 Ok"),
+        (["NOOP anything"], "250 2.0.0 Ok"),
+        (["VRFY a@b"], "252 2.0.0 a@b"),
+        (["VRFY"], "501 5.5.4 Syntax: VRFY address [SMTPUTF8]"),
+        (["HELO"], "501 Syntax: HELO hostname"),
+        (["HELO x"], "250 mail.example.com"),
+        (["EHLO"], "501 Syntax: EHLO hostname"),
+        (["FOO"], "500 5.5.2 Error: command not recognized"),
+        ([""], "500 5.5.2 Error: bad syntax"),
+        (["Subject: x"], "221 2.7.0 Error: I can break rules, too. Goodbye."),
+        (["ETRN x"], "458 Unable to queue messages"),
+        (["QUIT"], "221 2.0.0 Bye"),
+        (["\udcff"], "500 5.5.2 Error: bad UTF-8 syntax"),
+        (["HELP"], "214 2.0.0 Commands: DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET VRFY"),
+    ],
+)
+def test_replies(commands: list[str], reply: str) -> None:
+    assert Talk().say(*commands)[-1] == reply
+
+
+def test_dsn_records() -> None:
+    talk = Talk()
+    talk.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<a@b> NOTIFY=success,DELAY ORCPT=rfc822;q+2Br", 'RCPT TO:<"x y"@z>')
+    assert talk.drops[0].records[1:] == [
+        "Anotify_flags=10",
+        "Adsn_orig_rcpt=rfc822;q+r",
+        "Ra@b",
+        'Adsn_orig_rcpt=rfc822;"x y"@z',
+        "Rx y@z",
+    ]
+
+
+def test_rset_and_hanging_up_leave_nothing() -> None:
+    talk = Talk()
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "RSET")
+    assert talk.drops[0].cancelled
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "text")
+    talk.session.close()
+    assert talk.drops[1].cancelled and not talk.drops[1].finished
+
+
+def test_content_limits_and_oddities() -> None:
+    talk = Talk()
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA")
+    assert talk.say("x" * 600, "x" * 600, ".") == ["552 5.3.4 Error: message file too big"]
+    assert talk.drops[0].cancelled and not talk.drops[0].finished
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", " starts with blank", ".")
+    assert talk.drops[1].records[-4:] == ["N", "N starts with blank", "X", "E"]
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "From mbox", ".")
+    assert talk.drops[2].records[-4:] == ["LX-Mailbox-Line: ", "NFrom mbox", "X", "E"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reply"),
+    [
+        (1, "451 4.3.0 Error: internal error 1"),
+        (2, "451 4.3.0 Error: queue file write error"),
+        (4, "552 5.3.4 Error: message file too big"),
+        (512, "550 5.7.1 Error: service denied"),
+    ],
+)
+def test_what_cannot_be_posted(status: int, reply: str) -> None:
+    talk = Talk()
+    talk.status = status
+    assert talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", ".")[-1] == reply
+
+
+def test_too_many_errors_and_recipients() -> None:
+    talk = Talk(smtpd_hard_error_limit=2)
+    assert talk.say("FOO", "FOO", "NOOP")[-1] == "421 4.7.0 mail.example.com Error: too many errors"
+    assert talk.session.over
+    talk = Talk(smtpd_recipient_limit=1)
+    assert talk.say("MAIL FROM:<>", "RCPT TO:<a@b>", "RCPT TO:<a@c>")[-1] == "452 4.5.3 Error: too many recipients"
+
+
+def test_helo_and_utf8_requirements() -> None:
+    assert Talk(smtpd_helo_required=True).say("MAIL FROM:<a@b>") == ["503 5.5.1 Error: send HELO/EHLO first"]
+    talk = Talk(strict_smtputf8=True)
+    hint = "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
+    assert talk.say("EHLO x", "MAIL FROM:<ü@b>")[-1] == hint
+    assert talk.say("MAIL FROM:<ü@b> SMTPUTF8")[-1] == "250 2.1.0 Ok"
+
+
+def test_strict_envelopes(lines: list[str]) -> None:
+    talk = Talk(strict_rfc821_envelopes=True)
+    assert talk.say("MAIL FROM:a@b") == ["501 5.1.7 Bad sender address syntax"]
+    assert lines == ["Illegal address syntax from localhost[127.0.0.1] in MAIL command: a@b"]
+
+
+def test_summary() -> None:
+    talk = Talk()
+    talk.say("EHLO x", "FOO", "MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", ".", "QUIT")
+    assert talk.session.summary() == (
+        "disconnect from localhost[127.0.0.1] ehlo=1 mail=1 rcpt=1 data=1 quit=1 unknown=0/1 commands=5/6"
+    )
+
+
+def test_words_and_paths() -> None:
+    assert split('rcpt  to: <"a b>"@c> X=y') == ["rcpt", "to:", '<"a b>"@c>', "X=y"]
+    assert split("NOOP a b") == ["NOOP", "a", "b"]
+    assert Path("<@route,@x:user@host>").address == "user@host"
+    assert Path('"a b"@c').address == "a b@c"
