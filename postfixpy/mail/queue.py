@@ -32,6 +32,7 @@ MAILDROP, HOLD, INCOMING, ACTIVE, DEFERRED = "maildrop", "hold", "incoming", "ac
 TRACE, DEFER, BOUNCE, CORRUPT, FLUSH, SAVED = "trace", "defer", "bounce", "corrupt", "flush", "saved"
 
 READY = 0o700  # owner mode bits of a complete message
+DAMAGED = 0o400  # owner mode bits of one that could not be read: the queue manager moves it to the corrupt queue
 UNTHROTTLE = 0o040  # group read: postqueue -i, ignore the back-off and dead destinations
 EXPIRE = 0o010  # group execute: postsuper -e, return to sender at the next attempt
 
@@ -104,6 +105,11 @@ class QueueFile:
         os.fchmod(self.fd, READY | mode)
         os.fsync(self.fd)
         sync_directory(os.path.dirname(self.path) or ".")
+
+    def mark_corrupt(self) -> None:
+        """Ask the queue manager to move the message to the corrupt queue, with a warning. Raises OSError."""
+        log.warning(f"corrupted queue file: {self.path}")
+        os.fchmod(self.fd, DAMAGED)
 
     def mark_done(self, offset: int) -> None:
         """Record that the recipient whose record is at `offset` needs no more attempts; -1 does nothing.

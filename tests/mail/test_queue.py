@@ -142,6 +142,15 @@ def test_mark_done(queue):
             file.mark_done(0)
 
 
+def test_mark_corrupt(queue, said):
+    with queue.create("active", now=NOW) as file:
+        file.commit()
+        file.mark_corrupt()
+        assert stat.S_IMODE(os.stat(file.path).st_mode) == 0o400
+        assert said == [f"warning: corrupted queue file: {file.path}"]
+        assert queue.open_ok("active", file.id) is None
+
+
 def test_locks(queue):
     with queue.create("active", now=NOW) as first:
         with queue.open("active", first.id) as second:

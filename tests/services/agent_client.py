@@ -36,8 +36,8 @@ def kinds(request):
         return "".join(record.kind for record in RecordFile(file, file.path) if record.kind in "RD")
 
 
-async def serve(agent, data, *, hang_up=False):
-    """Connect to `agent`, send `data` and read its answer to the end. The attribute lists that it sent."""
+async def serve(agent, data, *, hang_up=False, count=2):
+    """Connect to `agent`, send `data`, and read until it hangs up or has sent `count` attribute lists: these lists."""
     served = asyncio.get_running_loop().create_future()
 
     class Server(Channel):
@@ -67,7 +67,7 @@ async def serve(agent, data, *, hang_up=False):
         while (parsed := parse(buffer)) is not None:
             lists.append(parsed[0])
             buffer = buffer[parsed[1] :]
-        if len(lists) > 1:
+        if len(lists) >= count:
             break
         more = await reader.read(65536)
         if not more:
