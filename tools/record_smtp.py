@@ -168,6 +168,7 @@ class Services:
         for name in ("bounce", "defer", "trace"):
             self._listen(f"private/{name}", self._report)
         self._listen("private/rewrite", self._rewrite)
+        self._listen("private/other", self._agent)
         self._listen("public/cleanup", self._cleanup)
         self.log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.log.bind(os.path.join(directory, "public/postlog"))
@@ -216,6 +217,15 @@ class Services:
         )
         self.told.append(replay_smtp.show_append(path.rpartition("/")[2], int(values["flags"]), recipient, dsn))
         sock.sendall(encode([("status", 0)]))
+
+    def _agent(self, sock: socket.socket, path: str) -> None:
+        """Another delivery transport, for best_mx_transport."""
+        sock.sendall(wire.ANNOUNCEMENT)
+        head = dict(read_list(sock) or [])
+        recipient = dict(read_list(sock) or [])
+        self.told.append(f"pass {path.rpartition('/')[2]} {head['nexthop']} {recipient['recipient']}")
+        sock.sendall(wire.Result.of(None, 0).encode())
+        sock.close()
 
     def _rewrite(self, sock: socket.socket, path: str) -> None:
         sock.sendall(encode([("protocol", "trivial_rewrite_protocol")]))

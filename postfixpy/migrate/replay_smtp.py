@@ -12,7 +12,7 @@ from postfixpy.ipc.disposition import Disposition, Reporter
 from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
-from postfixpy.smtp import agent
+from postfixpy.smtp import agent, notice
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
 from postfixpy.smtp.memory import Clock, Memory, Network, Zone, finish
@@ -186,6 +186,10 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         outcome = "result none"
     else:
         outcome = show_result(delivery.status, delivery.hop)
+    for found in memory.notices:
+        lines += show_notice(notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp))
+    for passed in memory.passed:
+        reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
     return render([(name, peer.chunks) for name, peer in network.peers], lines, reporter.told, outcome, marks.done)
 
 

@@ -35,7 +35,8 @@ def _map(d: Delivery, address: str) -> Run[str | None]:
         mapped = yield from ask(search)
         if mapped is None:
             return None
-        found = [token.external for token in addresses(parse_addresses(mapped.text))]
+        text = '""' if mapped.text in ("", "<>") else mapped.text
+        found = [token.external for token in addresses(parse_addresses(text))]
         if not found:
             raise nothing_mapped(maps, address, mapped)
     except TableError:

@@ -18,7 +18,7 @@ def compose(view: "View", peer: str, transcript: list[str], *, lmtp: bool) -> li
         origin = f"From: Mail Delivery System <MAILER-DAEMON@{view.myorigin}>"
         to = f"To: Postmaster <{recipient}>"
     else:
-        origin = "From: MAILER-DAEMON (Mail Delivery System)"
+        origin = f"From: MAILER-DAEMON@{view.myorigin} (Mail Delivery System)"
         to = f"To: {recipient} (Postmaster)"
     kind = "LMTP" if lmtp else "SMTP"
     lines = [
