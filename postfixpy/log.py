@@ -7,11 +7,17 @@ install their own. The default drops info and writes the rest to standard error,
 Text is written as one record: control characters become "?", as in msg_output(3).
 """
 
-import sys
-from collections.abc import Callable
+from __future__ import annotations
 
-Sink = Callable[[str, str], None]
-"""Called with the severity ("info", "warning", "error", "fatal" or "panic") and the text without prefix."""
+import sys
+
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Sink = Callable[[str, str], None]
+    """Called with the severity ("info", "warning", "error", "fatal" or "panic") and the text without prefix."""
 
 MAX_RECORD = 2000
 """Postfix's log clients cut records at about this many bytes (spec/smtp-client.md 1.8)."""

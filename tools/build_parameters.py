@@ -10,6 +10,8 @@ command
 With --check nothing is written, and the exit status is 1 if a file is out of date.
 """
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
@@ -72,9 +74,13 @@ def compiled_defaults() -> str:
         "",
         "# ruff: noqa: E501 - the keys are what they are",
         "",
-        "from typing import Any",
+        "from __future__ import annotations",
         "",
-        "COMPILED: dict[str, tuple[Any, ...]] = {",
+        "TYPE_CHECKING = False",
+        "if TYPE_CHECKING:",
+        "    from postfixpy.config.conditional import Part",
+        "",
+        "COMPILED: dict[str, Part] = {",
     ]
     lines += [f"    {source!r}: {found[source]!r}," for source in sorted(found)]
     return _formatted("\n".join([*lines, "}"]) + "\n")

@@ -13,19 +13,25 @@ Differs from Postfix: there is no pause of one second after a fatal error, and t
 randomises come in the order that it has with NORANDOMIZE.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Iterable
 
 from postfixpy import log
-from postfixpy.config.configuration import configuration_directory
 from postfixpy.config.inspect.names import Names
 from postfixpy.config.inspect.rows import read_rows as read_master_rows
 from postfixpy.config.inspect.show_main import CLASSES, Style, show_parameters
 from postfixpy.config.lines import COMMA_SPACE, decode, encode
-from postfixpy.config.main_cf import Settings, read_settings
-from postfixpy.config.parameters import Database, Release, database, read_rows
+from postfixpy.config.main_cf import Settings, configuration_directory, read_settings
+from postfixpy.config.parameters import database, read_rows
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from postfixpy.config.parameters import Database, Release
 
 OPTION_ORDER = (*"aAbCdefFhHjlmMnopPtTxX#", "PP")
 """The order in which conflicting options are named."""

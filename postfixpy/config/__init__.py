@@ -15,14 +15,19 @@ host           defaults that are computed on the machine
 view           what a service sees
 configuration  a directory
 
-Importing this package loads neither asyncio nor dataclasses nor the grammar.
+Importing this package loads nothing of it: every name below is loaded when it is first used.
 """
 
-from postfixpy.config.configuration import Configuration, configuration_directory, load
-from postfixpy.config.lines import decode, encode, logical_lines, split_name_value
-from postfixpy.config.master_cf import MasterEntry
-from postfixpy.config.parameters import Database, Parameter, database
-from postfixpy.config.view import Origin, View
+from __future__ import annotations
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from postfixpy.config.configuration import Configuration, load
+    from postfixpy.config.lines import decode, encode, logical_lines, split_name_value
+    from postfixpy.config.main_cf import configuration_directory
+    from postfixpy.config.master_cf import MasterEntry
+    from postfixpy.config.parameters import Database, Parameter, database
+    from postfixpy.config.view import Origin, View
 
 __all__ = [
     "Configuration",
@@ -39,3 +44,23 @@ __all__ = [
     "logical_lines",
     "split_name_value",
 ]
+
+_HOMES = {
+    **dict.fromkeys(("Configuration", "load"), "configuration"),
+    **dict.fromkeys(("decode", "encode", "logical_lines", "split_name_value"), "lines"),
+    "configuration_directory": "main_cf",
+    "MasterEntry": "master_cf",
+    **dict.fromkeys(("Database", "Parameter", "database"), "parameters"),
+    **dict.fromkeys(("Origin", "View"), "view"),
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value

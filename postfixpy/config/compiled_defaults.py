@@ -2,9 +2,13 @@
 
 # ruff: noqa: E501 - the keys are what they are
 
-from typing import Any
+from __future__ import annotations
 
-COMPILED: dict[str, tuple[Any, ...]] = {
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from postfixpy.config.conditional import Part
+
+COMPILED: dict[str, Part] = {
     "domain_to_ascii{$mydomain}": ("f", "domain_to_ascii", "$mydomain"),
     "lmtp_per_record_deadline?{$lmtp_per_record_deadline}:{no}": (
         "?",

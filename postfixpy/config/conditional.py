@@ -13,27 +13,34 @@ A compiled part is a tuple of plain values, so that the table of compiled defaul
     ("!", evaluated, problem)                    a syntax error, said after the texts `evaluated` are expanded
 """
 
-from functools import lru_cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+import os
 
 from postfixpy.config.lines import BLANKS, decode, encode
 
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
+    from typing import Any
+
     from lark import Lark, Token, Tree
 
-Part = tuple[Any, ...]
+    Part = tuple[Any, ...]
 
 OPERATORS = ("==", "!=", "<", "<=", ">=", ">")
 _EXPECTED = '"==" or "!="" or "<"" or "<="" or ">="" or ">"'
 
 
-@lru_cache(maxsize=1)
-def _parser() -> "Lark":
-    from lark import Lark
+_parsers: list[Lark] = []
 
-    grammar = Path(__file__).with_name("conditional.lark").read_text(encoding="ascii")
-    return Lark(grammar, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+def _parser() -> Lark:
+    if not _parsers:
+        from lark import Lark
+
+        with open(os.path.join(os.path.dirname(__file__), "conditional.lark"), encoding="ascii") as file:
+            _parsers.append(Lark(file.read(), parser="lalr", lexer="contextual", maybe_placeholders=False))
+    return _parsers[0]
 
 
 def first(text: str, octets: int = 20) -> str:
@@ -63,7 +70,7 @@ def compile_expression(source: str) -> Part:
     return _BUILDERS[tree.data](tree.children, source)
 
 
-def _inside(group: "Tree[Token]") -> str:
+def _inside(group: Tree[Token]) -> str:
     """The text of a group or of the text after an old-style ? or :, blanks and nested braces as written."""
     pieces = []
     for child in group.children:
@@ -79,7 +86,7 @@ def _named(children: list[Any], source: str) -> Part:
     return _choose(name, children[-1])
 
 
-def _choose(subject: str | Part, choice: "Tree[Token]") -> Part:
+def _choose(subject: str | Part, choice: Tree[Token]) -> Part:
     texts = [_inside(child) for child in choice.children if not isinstance(child, str)]
     junk = first(str(choice.children[-1])) if isinstance(choice.children[-1], str) else ""
     if choice.data == "if_set":
@@ -108,7 +115,7 @@ def _no_choice(children: list[Any], source: str) -> Part:
     return ("!", (comparison[1], comparison[4]), f'"?" or ":" expected at: "...}}>>>{first(str(children[1]))}"')
 
 
-def _comparison(tree: "Tree[Token]", source: str) -> Part:
+def _comparison(tree: Tree[Token], source: str) -> Part:
     groups = [_inside(child) for child in tree.children if not isinstance(child, str)]
     suffix = "".join(str(child) for child in tree.children if isinstance(child, str) and child.type == "SUFFIX")
     operator, rest = after_left_operand(source)

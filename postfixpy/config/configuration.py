@@ -4,16 +4,20 @@ Differs from Postfix: there is no process-wide dictionary. A view never changes 
 services can look at one of it under their own overrides.
 """
 
-import os
-from collections.abc import Sequence
-from functools import cached_property
+from __future__ import annotations
 
-from postfixpy.config.main_cf import Settings, read_settings
-from postfixpy.config.master_cf import MasterEntry, RowDefaults, read_master
-from postfixpy.config.parameters import Database, database
+from postfixpy.config.main_cf import configuration_directory, read_settings
+from postfixpy.config.master_cf import RowDefaults, read_master
+from postfixpy.config.parameters import database
 from postfixpy.config.view import View
 
-DEFAULT_DIRECTORY = "/etc/postfix"
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from postfixpy.config.main_cf import Settings
+    from postfixpy.config.master_cf import MasterEntry
+    from postfixpy.config.parameters import Database
 
 
 class Configuration:
@@ -24,18 +28,22 @@ class Configuration:
         self.settings = settings
         self.database = parameters
         self._raw_names: frozenset[str] | None = None
+        self._master: list[MasterEntry] | None = None
 
     @property
     def master_path(self) -> str:
         """The path of master.cf."""
         return f"{self.directory}/master.cf"
 
-    @cached_property
+    @property
     def master(self) -> list[MasterEntry]:
         """The services of master.cf. Raises FatalError if it cannot be read or is malformed."""
-        base = self.view()
-        old_default = self.database.release < (3, 0) or base.compatibility() < (1, 0, 0)
-        return read_master(self.master_path, RowDefaults(base.integer("default_process_limit"), old_default))
+        if self._master is None:
+            base = self.view()
+            chroot = self.database.release < (3, 0) or base.compatibility() < (1, 0, 0)
+            defaults = RowDefaults(base.integer("default_process_limit"), chroot)
+            self._master = read_master(self.master_path, defaults)
+        return self._master
 
     def entry(self, name: str, type: str = "") -> MasterEntry | None:
         """The last service with this name, and type unless that is empty; None if there is none."""
@@ -75,11 +83,6 @@ class Configuration:
             built_in["service_name"] = service
         settings = [*(entry.overrides if entry is not None else ()), *overrides]
         return View(self, settings, entry=entry, built_in=built_in, lmtp=lmtp or process == "lmtp")
-
-
-def configuration_directory(directory: str | None = None) -> str:
-    """`directory`, else $MAIL_CONFIG, else /etc/postfix."""
-    return directory or os.environ.get("MAIL_CONFIG") or DEFAULT_DIRECTORY
 
 
 def load(directory: str | None = None, *, release: str | None = None, profile: str | None = None) -> Configuration:

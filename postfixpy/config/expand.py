@@ -15,20 +15,26 @@ Differs from Postfix: a comparison whose operand refers to itself without end ex
 ordinary nesting error here.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
 from postfixpy import log
-from postfixpy.config.conditional import Part, after_left_operand, compile_expression, first, no_right_operand
+from postfixpy.config.conditional import after_left_operand, compile_expression, first, no_right_operand
 from postfixpy.config.lines import BLANKS, SPACE, encode
-from postfixpy.config.parameters import Release
 from postfixpy.errors import FatalError
 
-Lookup = Callable[[str], str | None]
-"""A value's unexpanded text by name, None if there is none."""
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-Template = tuple[str | Part, ...]
-"""Literal texts, references ("$", name, source, in brackets), expressions ("e", part, source) and, last, an error that
-keeps the rest from being read ("!", (), problem, kind)."""
+    from postfixpy.config.conditional import Part
+    from postfixpy.config.parameters import Release
+
+    Lookup = Callable[[str], str | None]
+    """A value's unexpanded text by name, None if there is none."""
+
+    Template = tuple[str | Part, ...]
+    """Literal texts, references ("$", name, source, in brackets), expressions ("e", part, source) and, last, an
+    error that keeps the rest from being read ("!", (), problem, kind)."""
 
 MAX_NESTING = 100
 LONG_MAX = 2**63 - 1

@@ -5,11 +5,15 @@ mynetworks_style (mynetworks(3)). The addresses come from Linux's rtnetlink, bec
 getifaddrs(3) and only that gives secondary addresses and their masks.
 """
 
+from __future__ import annotations
+
 import os
-import socket
-from collections.abc import Callable, Iterator
 
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 DEFAULT_DOMAIN = "localdomain"
 _RTM_GETLINK, _RTM_NEWLINK, _RTM_GETADDR, _RTM_NEWADDR = 18, 16, 22, 20
@@ -37,11 +41,12 @@ class InterfaceAddress:
     @property
     def is_loopback(self) -> bool:
         """127.0.0.0/8 or ::1."""
-        return self.address[0] == 127 if self.family == socket.AF_INET else self.address == b"\0" * 15 + b"\1"
+        return self.address[0] == 127 if len(self.address) == 4 else self.address == b"\0" * 15 + b"\1"
 
 
 def _dump(request: int, reply: int) -> Iterator[bytes]:
     """The payloads of an rtnetlink dump."""
+    import socket
     import struct
 
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
@@ -73,6 +78,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 def interface_addresses() -> list[InterfaceAddress]:
     """The IPv4 and IPv6 addresses of all interfaces that are up, in the kernel's order. Raises FatalError."""
+    import socket
     import struct
 
     addresses = []
@@ -97,6 +103,8 @@ def interface_addresses() -> list[InterfaceAddress]:
 
 def protocol_families(inet_protocols: str) -> set[int]:
     """Address families for an inet_protocols value, without those that the kernel lacks. Raises FatalError."""
+    import socket
+
     from postfixpy import log
 
     names = {"all": {socket.AF_INET, socket.AF_INET6}, "ipv4": {socket.AF_INET}, "ipv6": {socket.AF_INET6}}
@@ -117,6 +125,8 @@ def protocol_families(inet_protocols: str) -> set[int]:
 
 def own_addresses(inet_interfaces: str, families: set[int]) -> list[InterfaceAddress]:
     """The addresses that this mail system receives mail on (own_inet_addr(3)). Raises FatalError."""
+    import socket
+
     if not families:
         return []
     local = [address for address in interface_addresses() if address.family in families]
@@ -146,6 +156,8 @@ def proxy_addresses(proxy_interfaces: str, families: set[int]) -> list[tuple[int
 
 
 def _resolve(host: str, families: set[int], parameter: str = "inet_interfaces") -> list[tuple[int, bytes]]:
+    import socket
+
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
         answers = socket.getaddrinfo(bare, None, type=socket.SOCK_STREAM)
@@ -166,6 +178,8 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
 
     `trace` gets what a verbose Postfix program says on the way. Raises FatalError.
     """
+    import socket
+
     families = protocol_families(inet_protocols)
     if not families:
         return ""
@@ -196,6 +210,8 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
 
 
 def _pattern(own: InterfaceAddress, style: str) -> str:
+    import socket
+
     size = len(own.address) * 8
     prefix = size if style == "host" else own.prefix
     if style == "class" and own.family == socket.AF_INET:

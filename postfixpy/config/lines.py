@@ -8,10 +8,17 @@ begin with white space is skipped with a warning. (postconf(5), spec/postconf.md
 White space is C's: space, \\t, \\n, \\v, \\f, \\r and nothing beyond ASCII.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Iterator
 
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Warn = Callable[[str], None]
 
 SPACE = " \t\n\v\f\r"
 """isspace(3) in the C locale."""
@@ -21,8 +28,6 @@ COMMA_SPACE = ", \t\r\n"
 
 BLANKS = " \t\r\n"
 """Separators of master.cf words."""
-
-Warn = Callable[[str], None]
 
 
 def strerror(error: OSError) -> str:

@@ -4,10 +4,25 @@ Nothing is evaluated here. The last of several settings of one name wins; from 2
 mentioned in a warning. (postconf(5); spec/postconf.md section 3.)
 """
 
+from __future__ import annotations
+
+import os
+
 from postfixpy import log
 from postfixpy.config.lines import logical_lines, open_or_fatal, split_name_value
-from postfixpy.config.parameters import Release
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from postfixpy.config.parameters import Release
+
+
+DEFAULT_DIRECTORY = "/etc/postfix"
+
+
+def configuration_directory(directory: str | None = None) -> str:
+    """`directory`, else $MAIL_CONFIG, else /etc/postfix."""
+    return directory or os.environ.get("MAIL_CONFIG") or DEFAULT_DIRECTORY
 
 
 class Settings:

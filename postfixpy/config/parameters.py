@@ -11,13 +11,13 @@ release would.
 Reading is plain string splitting, because every command pays for it at every start.
 """
 
+from __future__ import annotations
+
 import os
-from functools import lru_cache
-from pathlib import Path
 
 from postfixpy.errors import FatalError
 
-DATA = Path(__file__).parent / "data"
+DATA = os.path.join(os.path.dirname(__file__), "data")
 
 RUNTIME = "<runtime>"
 """The default of a parameter that is computed on the host."""
@@ -48,7 +48,6 @@ def default_release() -> str:
     return os.environ.get("POSTFIXPY_VERSION") or LATEST
 
 
-@lru_cache(maxsize=1)
 def default_profile() -> str:
     """$POSTFIXPY_PROFILE, or `debian` on a machine that looks like Debian, else `upstream`."""
     return os.environ.get("POSTFIXPY_PROFILE") or ("debian" if os.path.exists("/etc/debian_version") else "upstream")
@@ -74,7 +73,8 @@ class Parameter:
 
 def read_rows(name: str) -> list[list[str]]:
     """The records of data/NAME, without comments."""
-    text = (DATA / name).read_text(encoding="utf-8")
+    with open(os.path.join(DATA, name), encoding="utf-8") as file:
+        text = file.read()
     return [line.split("\t") for line in text.split("\n") if line and line[0] != "#"]
 
 
@@ -89,7 +89,7 @@ def _value_at(history: list[str], position: int) -> str | None:
     return found
 
 
-def default_since(name: str, parameters: "Database") -> str:
+def default_since(name: str, parameters: Database) -> str:
     """The release that introduced the default that `name` has in `parameters`; "" if it is not compiled in.
 
     2.3, the oldest release known here, stands for it and everything older.
@@ -205,7 +205,13 @@ class Database:
         return {smtp: lmtp for smtp, lmtp in self.families["mirror"] if lmtp in self.parameters}
 
 
-@lru_cache(maxsize=8)
+_databases: dict[tuple[str, str], Database] = {}
+
+
 def database(release: str = "", profile: str = "") -> Database:
     """The database of `release` (default: default_release()) and `profile` (default: default_profile())."""
-    return Database(release or default_release(), profile or default_profile())
+    key = (release or default_release(), profile or default_profile())
+    known = _databases.get(key)
+    if known is None:
+        known = _databases[key] = Database(*key)
+    return known

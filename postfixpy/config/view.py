@@ -12,20 +12,25 @@ use, as ``postconf -x`` shows it; a Postfix program knows only its own and expan
 myorigin may be the name of a file whose first line is the value, as Debian builds it.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
 from postfixpy.config import host, values
 from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.lines import SPACE
-from postfixpy.config.parameters import RUNTIME, Database, Parameter, Release
+from postfixpy.config.parameters import RUNTIME
 from postfixpy.errors import FatalError
 
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
     from postfixpy.config.configuration import Configuration
     from postfixpy.config.master_cf import MasterEntry
     from postfixpy.config.names import ParameterNames
-else:
+    from postfixpy.config.parameters import Database, Parameter, Release
+
+if not TYPE_CHECKING:
     ParameterNames = object
 
 
@@ -57,15 +62,15 @@ class Origin:
 class View(ParameterNames):
     """The configuration under the overrides of one service. See the module for what its attributes are."""
 
-    configuration: "Configuration"
+    configuration: Configuration
     lmtp: bool
 
     def __init__(
         self,
-        configuration: "Configuration",
+        configuration: Configuration,
         overrides: Sequence[tuple[str, str]] = (),
         *,
-        entry: "MasterEntry | None" = None,
+        entry: MasterEntry | None = None,
         built_in: dict[str, str] | None = None,
         lmtp: bool = False,
     ) -> None:

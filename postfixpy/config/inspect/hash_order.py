@@ -4,9 +4,13 @@ With the environment variable NORANDOMIZE, as in tests, the order of the real pr
 From 3.7 on the hash is hash_fnv(3), before that the PJW hash of htable(3).
 """
 
-from collections.abc import Iterable
+from __future__ import annotations
 
 from postfixpy.config.lines import encode
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PRIME = 0x100000001B3
 _BASIS = 0xCBF29CE484222325

@@ -10,18 +10,25 @@ computed when it is shown or referred to, or when a setting makes it likely to b
 it.
 """
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable
 
 from postfixpy import log
 from postfixpy.config import host
 from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.inspect.hash_order import hash_order
-from postfixpy.config.inspect.rows import Row
 from postfixpy.config.lines import COMMA_SPACE, split_name_value
-from postfixpy.config.main_cf import Settings
-from postfixpy.config.parameters import RUNTIME, Database
+from postfixpy.config.parameters import RUNTIME
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from postfixpy.config.inspect.rows import Row
+    from postfixpy.config.main_cf import Settings
+    from postfixpy.config.parameters import Database
 
 BUILTIN, SERVICE, USER, LEGACY = "builtin", "service", "user", "legacy"
 

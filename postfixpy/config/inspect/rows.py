@@ -5,6 +5,8 @@ removed, and arguments in {} lose their braces. "-" stays. (spec/postconf.md sec
 quirks kept here.)
 """
 
+from __future__ import annotations
+
 from postfixpy import log
 from postfixpy.config.lines import (
     BLANKS,
@@ -15,8 +17,11 @@ from postfixpy.config.lines import (
     split_quoted,
     strerror,
 )
-from postfixpy.config.parameters import Release
 from postfixpy.errors import FatalError
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from postfixpy.config.parameters import Release
 
 MIN_FIELDS = 8
 TYPES = ("unix", "fifo", "inet", "pass", "unix-dgram")

@@ -1,10 +1,15 @@
 """Listing main.cf parameters: all of a class, or the named ones. (spec/postconf.md sections 5 and 6.)"""
 
-from collections.abc import Iterator
+from __future__ import annotations
 
 from postfixpy import log
 from postfixpy.config.inspect import text
-from postfixpy.config.inspect.names import Names
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from postfixpy.config.inspect.names import Names
 
 CLASSES = ("builtin", "service", "user")
 

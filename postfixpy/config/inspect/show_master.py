@@ -1,18 +1,23 @@
 """Listing master.cf: rows (-M), fields (-F) and -o settings (-P, -PP). (spec/postconf.md section 9.)"""
 
-from collections.abc import Callable, Iterator
+from __future__ import annotations
 
 from postfixpy import log
 from postfixpy.config.inspect import text
-from postfixpy.config.inspect.names import Names, Scope
 from postfixpy.config.inspect.rows import COMMAND, FIELD_NAMES, MIN_FIELDS, Row, matches, parse_pattern
 from postfixpy.config.inspect.show_main import Style, format_setting
 from postfixpy.errors import FatalError
 
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from postfixpy.config.inspect.names import Names, Scope
+
+    Expand = Callable[[str], str]
+
 COLUMNS = (0, 11, 17, 25, 33, 41, 49, 57)
 """Where the fields start if there is room."""
-
-Expand = Callable[[str], str]
 
 
 class _Line:

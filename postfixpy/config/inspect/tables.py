@@ -5,26 +5,25 @@ NAME is the path of a client's configuration file, its settings are checked inst
 ldap_table(5) and its like.)
 """
 
-import os
-import stat
-from typing import TYPE_CHECKING
+from __future__ import annotations
 
 from postfixpy import log
 from postfixpy.config.lines import COMMA_SPACE, decode, encode, extract_braces, read_file, strerror
 from postfixpy.config.main_cf import parse_settings
 
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
     from postfixpy.config.inspect.names import Names, Scope
 
 PATTERN_TABLES = ("regexp", "pcre")
 
 
-def register(names: "Names", value: str, scope: "Scope | None") -> None:
+def register(names: Names, value: str, scope: Scope | None) -> None:
     """Mark the settings as used that the tables in `value` use. Raises FatalError if `value` cannot be expanded."""
     _search(names, names.expand(value, scope), scope, recurse=True)
 
 
-def _words(names: "Names", text: str, scope: "Scope | None") -> list[str]:
+def _words(names: Names, text: str, scope: Scope | None) -> list[str]:
     """Words outside {}. From 3.8 a word that starts with # ends the list, with a warning."""
     words: list[str] = []
     position, size = 0, len(text)
@@ -51,7 +50,7 @@ def _words(names: "Names", text: str, scope: "Scope | None") -> list[str]:
         words.append(word)
 
 
-def _inside(names: "Names", word: str, scope: "Scope | None") -> str:
+def _inside(names: Names, word: str, scope: Scope | None) -> str:
     inside, problem = extract_braces(word)
     if problem is not None:
         if names.release >= (3, 8):
@@ -62,7 +61,7 @@ def _inside(names: "Names", word: str, scope: "Scope | None") -> str:
     return inside
 
 
-def _search(names: "Names", text: str, scope: "Scope | None", *, recurse: bool) -> None:
+def _search(names: Names, text: str, scope: Scope | None, *, recurse: bool) -> None:
     clients = _clients(names)
     adapters = ("proxy", "debug") if names.release >= (3, 11) else ("proxy",)
     for word in _words(names, text, scope):
@@ -87,7 +86,7 @@ def _search(names: "Names", text: str, scope: "Scope | None", *, recurse: bool) 
                 names.use(f"{name}_{suffix}", scope, table=True)
 
 
-def _clients(names: "Names") -> dict[str, list[str]]:
+def _clients(names: Names) -> dict[str, list[str]]:
     """The suffixes of each client table type in this release."""
     clients: dict[str, list[str]] = {}
     for kind, suffix, since, until in names.database.families["table"]:
@@ -96,11 +95,14 @@ def _clients(names: "Names") -> dict[str, list[str]]:
     return clients
 
 
-def _check_file(names: "Names", kind: str, path: str, suffixes: list[str]) -> None:
+def _check_file(names: Names, kind: str, path: str, suffixes: list[str]) -> None:
     """Warn about settings in a client's configuration file that the client does not use; once for each file."""
     if (kind, path) in names.visited_files:
         return
     names.visited_files.add((kind, path))
+    import os
+    import stat
+
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             log.warning(f'open "{kind}" configuration "{path}": not a regular file')

@@ -3,8 +3,13 @@
 (spec/postconf.md section 8; DEPRECATION_README.)
 """
 
+from __future__ import annotations
+
 from postfixpy import log
-from postfixpy.config.inspect.names import Names, Scope
+
+TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
+if TYPE_CHECKING:
+    from postfixpy.config.inspect.names import Names, Scope
 
 POINTER = "See https://www.postfix.org/DEPRECATION_README.html for details"
 
