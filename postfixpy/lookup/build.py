@@ -17,8 +17,9 @@ from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.lookup.bdb import BdbError, DbFile
 from postfixpy.lookup.indexed import to_bytes
+from postfixpy.lookup.redirect import LEGACY, redirected
 from postfixpy.lookup.registry import TYPES
-from postfixpy.lookup.table import Flags, Settings, Table, TableError, error_text
+from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, error_text
 
 
 class Writer(Table):
@@ -279,6 +280,11 @@ def open_writer(
     """
     if kind not in TYPES:
         raise FatalError(f"unsupported map type: {kind}")
+    if kind in LEGACY:
+        try:
+            kind = redirected(kind, name, settings, TYPES)
+        except OpenError as error:
+            raise FatalError(str(error)) from None
     if kind in ("hash", "btree"):
         return BdbWriter(kind, name, settings, flags, create=create, must_exist=must_exist)
     if kind == "cdb":

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from postfixpy import log
 from postfixpy.errors import FatalError
+from postfixpy.lookup.redirect import LEGACY, redirected
 from postfixpy.lookup.table import Flags, OpenError, Settings, Surrogate, Table
 
 TYPES: dict[str, tuple[str, str]] = {
@@ -83,6 +84,8 @@ def open_table(
 def _open_new(kind: str, name: str, settings: Settings, flags: Flags, surrogates: bool, writable: bool) -> Table:
     if kind not in TYPES:
         raise OpenError(f"unsupported dictionary type: {kind}")
+    if kind in LEGACY:
+        kind = redirected(kind, name, settings, TYPES)
     module, class_name = TYPES[kind]
     opener = getattr(import_module(f"postfixpy.lookup.{module}"), class_name)
     arguments = {"surrogates": surrogates} if kind in _NESTING else {}
