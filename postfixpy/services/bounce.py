@@ -267,7 +267,7 @@ class Bounce(Service):
 
     @contextmanager
     def _report(
-        self, message: wire.Notify, template: str, entries: Sequence[Entry] | None = None
+        self, message: wire.Notify, kind: str, entries: Sequence[Entry] | None = None
     ) -> Iterator[tuple[Report, QueueFile | None]]:
         """What the notices of `message` have in common, and the message's open file. Raises TemporaryError."""
         view, service = self.view, self.context.service
@@ -291,7 +291,8 @@ class Bounce(Service):
             yield (
                 Report(
                     view=view,
-                    template=self.templates[template],
+                    templates=self.templates,
+                    kind=kind,
                     queue_id=message.queue_id,
                     encoding=encoding,
                     sendopts=message.sendopts,
@@ -341,8 +342,10 @@ class Bounce(Service):
             result, wanted = 0, report.count(notice.wanted)
             if wanted:
                 result = await _post(posting, report.records(notice))
-            elif not notice.postmaster:
-                templates.expand(report.template, self.view)  # what is wrong with it is said all the same
+            else:  # what is wrong with the template is said all the same
+                template = report.template
+                if not notice.postmaster:
+                    templates.expand(template, self.view)
         finally:
             posting.close()  # when nobody asked to be told, this cancels the message
         if result and failure:

@@ -80,7 +80,27 @@ def read_original(file: QueueFile, queue_id: str, mailer_daemon: str, *, threade
         _read_envelope(records, original, queue_id, mailer_daemon, threaded)
     except (RecordError, OSError) as error:
         log.warning(str(error))
+    if threaded and not original.message_id:
+        original.message_id = _header_message_id(original, queue_id)
     return original
+
+
+def _header_message_id(original: Original, queue_id: str) -> str:
+    """The Message-ID in the header, for queue files of cleanup(8) before 3.10, which did not extract it."""
+    value: list[bytes] | None = None
+    for _, payload in original.content(headers_only=True):
+        if payload[:1] in (b" ", b"\t"):
+            if value is not None:
+                value.append(payload)
+        elif value is not None:
+            break
+        elif payload[: name_length(payload)].lower() == b"message-id":
+            value = [payload[payload.index(b":") + 1 :]]
+    text = b"".join(value or ()).decode("utf-8", "surrogateescape").strip()
+    if not text or (text.startswith("<") and _closing(text) == len(text) - 1):
+        return text
+    log.warning(f"{queue_id}: ignoring malformed Message-ID")
+    return ""
 
 
 def _read_envelope(records: RecordFile, original: Original, queue_id: str, mailer_daemon: str, threaded: bool) -> None:

@@ -19,7 +19,7 @@ from postfixpy.mail.records import Kind
 
 from .original import Original
 from .plan import SENDOPT_TLS_NOT_REQUIRED, Notice, reported
-from .templates import DELAY, FAILURE, Template, expand
+from .templates import DELAY, FAILURE, Template, Templates, expand
 
 if TYPE_CHECKING:
     from postfixpy.config import View
@@ -39,6 +39,7 @@ Lines = Iterator[str]
 class Report:
     """What the notices of one request have in common.
 
+    kind        which of the templates; it is parsed when the first notice needs it
     encoding    of the original, for the MIME headers: "7bit", "8bit", "" (no header)
     entries     the log of the message; None: there is none
     time        now, seconds since the epoch
@@ -46,7 +47,8 @@ class Report:
     """
 
     view: "View"
-    template: Template
+    templates: Templates
+    kind: str
     queue_id: str
     encoding: str
     sendopts: int
@@ -55,13 +57,18 @@ class Report:
     original: Original | None
     time: int
 
+    @property
+    def template(self) -> Template:
+        """The template of these notices."""
+        return self.templates[self.kind]
+
     def count(self, wanted: int) -> int:
         """The number of recipients that a notice with `wanted` reports: with 0 it is not sent.
 
         Without a log we tell the sender of a failure anyway.
         """
         if self.entries is None:
-            return int(self.template.kind == FAILURE)
+            return int(self.kind == FAILURE)
         return sum(reported(entry.recipient, wanted) for entry in self.entries)
 
     def records(self, notice: Notice) -> Iterator[tuple[str, bytes]]:
@@ -149,7 +156,7 @@ class Report:
             yield f"Original-Recipient: {recipient.dsn_orcpt}"
         elif recipient.original:
             yield f"Original-Recipient: {self._typed(recipient.original)}"
-        yield f"Action: {'failed' if self.template.kind == FAILURE else dsn.action}"
+        yield f"Action: {'failed' if self.kind == FAILURE else dsn.action}"
         yield f"Status: {dsn.status}"
         if dsn.mta_type and dsn.mta_name:
             yield from wrap(f"Remote-MTA: {dsn.mta_type}; {dsn.mta_name}")
@@ -157,7 +164,7 @@ class Report:
             yield from wrap(f"Diagnostic-Code: {dsn.diag_type}; {dsn.diag_text}")
         else:
             yield from wrap(f"Diagnostic-Code: X-{self._mail_name}; {dsn.reason}")
-        if self.template.kind == DELAY:
+        if self.kind == DELAY:
             arrival = self.original.arrival if self.original is not None else 0
             yield f"Will-Retry-Until: {mail_date(arrival + self.view.maximal_queue_lifetime)}"
 
@@ -183,7 +190,7 @@ class Report:
         yield Kind.NORMAL, f"--{self._boundary}--".encode()
 
     def _original_headers(self, *, headers_only: bool) -> Lines:
-        undelivered = "Undelivered " if self.template.kind in (FAILURE, DELAY) else ""
+        undelivered = "Undelivered " if self.kind in (FAILURE, DELAY) else ""
         yield from ("", f"--{self._boundary}")
         yield f"Content-Description: {undelivered}Message{' Headers' if headers_only else ''}"
         if self.sendopts & UTF8_REQUESTED:

@@ -120,3 +120,28 @@ def test_damaged_file(tmp_path_factory: pytest.TempPathFactory, data: bytes, cut
             list(original.content())
     finally:
         log.set_sink(previous)
+
+
+@pytest.mark.parametrize(
+    ("header", "message_id"),
+    [
+        ([b"message-id: <id@x>  "], "<id@x>"),
+        ([b"Message-ID:", b"\t<id@x>", b"To: y"], "<id@x>"),
+        ([b"Message-ID :<id@x>"], "<id@x>"),
+        ([b"X-Message-ID: <id@x>"], ""),
+        ([b"", b"Message-ID: <id@x>"], ""),
+        ([b"Message-ID: id@x"], "malformed"),
+    ],
+)
+def test_message_id_that_was_not_extracted(
+    tmp_path: Path, logged: list[str], monkeypatch: pytest.MonkeyPatch, header: list[bytes], message_id: str
+) -> None:
+    monkeypatch.setitem(globals(), "CONTENT", [("N", line) for line in (*header, b"", b"x")])
+    file = open_message(write(tmp_path, queue_file()), "active", ID)
+    assert file is not None
+    with file:
+        found = read_original(file, ID, "MAILER-DAEMON@h", threaded=True).message_id
+    if message_id == "malformed":
+        assert (found, logged) == ("", [f"warning: {ID}: ignoring malformed Message-ID"])
+    else:
+        assert (found, logged) == (message_id, [])

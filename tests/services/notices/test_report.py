@@ -16,7 +16,7 @@ from postfixpy.mail.dsn import DSN, NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, 
 from postfixpy.services.notices.original import Original
 from postfixpy.services.notices.plan import Rules
 from postfixpy.services.notices.report import WIDTH, Report, wrap
-from postfixpy.services.notices.templates import BUILT_IN
+from postfixpy.services.notices.templates import Templates
 
 ENTRY = Entry(
     Recipient("joe@example.org", "al@example.org", 99, "rfc822;al@example.org"),
@@ -42,7 +42,8 @@ def view(directory: Path, settings: str = "") -> View:
 def report(config: View, kind: str = "failure", **changes: object) -> Report:
     values: dict[str, object] = {
         "view": config,
-        "template": BUILT_IN[kind],
+        "templates": Templates(),
+        "kind": kind,
         "queue_id": "4C1E0D4B7C",
         "encoding": "7bit",
         "sendopts": 0,
@@ -55,7 +56,7 @@ def report(config: View, kind: str = "failure", **changes: object) -> Report:
 
 
 def text(made: Report, number: int = 0) -> str:
-    plan = RULES.delay("me@example.com") if made.template.kind == "delay" else RULES.failure("me@example.com", RET_FULL)
+    plan = RULES.delay("me@example.com") if made.kind == "delay" else RULES.failure("me@example.com", RET_FULL)
     return "\n".join(payload.decode() for _, payload in made.records(plan.notices[number]))
 
 
