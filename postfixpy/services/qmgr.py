@@ -26,6 +26,7 @@ from postfixpy.ipc.service import Context, Service
 from postfixpy.mail.queue import Queue
 
 from .queue_manager.flow import Flow
+from .queue_manager.intake import Intake
 from .queue_manager.manager import Manager
 from .queue_manager.notices import Notices
 from .queue_manager.routing import Policy
@@ -72,19 +73,22 @@ class QueueManager(Service):
             idle=view.ipc_idle,
             ttl=view.ipc_ttl,
         )
-        self.manager = Manager(
+        intake = Intake(
             settings,
             Scheduler(settings, self._transport, time.time()),
             store,
             self.rewrite,
             Notices(view, self.reporter, view.release),
             Policy.read(view),
+            verp_filter=view.verp_delimiter_filter,
+            external_addresses=self.reporter.external,
+        )
+        self.manager = Manager(
+            intake,
             Flow.inherited(view.in_flow_delay, view.default_process_limit),
             fatal=self._fatal,
             release=view.release,
             agent_timeout=view.daemon_timeout,
-            verp_filter=view.verp_delimiter_filter,
-            external_addresses=view.info_log_address_format == "external",
         )
         self.manager.start()
 

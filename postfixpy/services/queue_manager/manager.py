@@ -9,30 +9,28 @@ ends the process; what is active then is taken up again by the next one.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.message import CURRENT, Release
-from postfixpy.ipc.rewrite import LOCAL, Resolved
 from postfixpy.ipc.runner import describe
-from postfixpy.mail.delivery import MTA_VERIFY, RECORD_DELAYED_SENT, Recipient
+from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
-from postfixpy.mail.outcome import log_address
-from postfixpy.mail.queue import BOUNCE, DEFER, INCOMING, QueueFile
+from postfixpy.mail.queue import BOUNCE, INCOMING
 
-from . import agents, routing
+from . import agents
+from .decisions import Connect, Decision, DeferEntry, Deliver, Finish, Refill
+from .decisions import Release as LetGo
 from .disposal import Progress, Step, backoff, expiry, next_step
-from .envelope import Envelope, EnvelopeReader
+from .envelope import Envelope
 from .flow import Flow
+from .intake import Intake, Routed
 from .model import Message, Transport
 from .request import delivery_request
 from .scan import Scan, Scans
-from .scheduler import Connect, Decision, DeferEntry, Deliver, Finish, Refill, Route, Scheduler
-from .scheduler import Release as LetGo
-from .settings import Settings
-from .store import CorruptFile, StillBeingDelivered, Store
+from .store import LOCKED_DELAY, CorruptFile, StillBeingDelivered
 
 FEEDERS = 3
 """Messages that are read and resolved at once, so that one with many recipients does not hold up those behind it."""
@@ -41,63 +39,28 @@ SLICE = 0.005
 """Seconds that reading files may take before other work gets a turn."""
 
 
-class Resolver(Protocol):
-    """postfixpy.ipc.rewrite.RewriteClient."""
-
-    async def resolve(self, sender: str, address: str, *, verify: bool = False) -> Resolved: ...
-
-    async def rewrite_internal(self, rule: str, address: str) -> str: ...
-
-
-class Notifier(Protocol):
-    """postfixpy.services.queue_manager.notices.Notices."""
-
-    async def bounce(self, message: Message) -> bool: ...
-
-    async def expire(self, message: Message) -> bool: ...
-
-    async def warn(self, message: Message) -> bool: ...
-
-    async def trace(self, message: Message) -> bool: ...
-
-    async def defer(self, message: Message, recipients: list[Recipient], reason: DSN) -> bool: ...
-
-    async def discard(self, message: Message, file: QueueFile, recipient: Recipient) -> bool: ...
-
-
 class Manager:
     """See the module. `agent_timeout` is daemon_timeout, seconds; `release` the Postfix release of the agents;
-    `external_addresses`: info_log_address_format; `fatal` is called when the process must end."""
+    `fatal` is called when the process must end."""
 
     def __init__(
         self,
-        settings: Settings,
-        scheduler: Scheduler,
-        store: Store,
-        resolver: Resolver,
-        notices: Notifier,
-        policy: routing.Policy,
+        intake: Intake,
         flow: Flow,
         *,
         fatal: Callable[[FatalError], None],
         release: Release = CURRENT,
         agent_timeout: float = 18000.0,
-        verp_filter: str = "-=+",
-        external_addresses: bool = True,
     ) -> None:
-        self.settings = settings
-        self.scheduler = scheduler
-        self.store = store
-        self.resolver = resolver
-        self.notices = notices
-        self.policy = policy
+        self.intake = intake
+        self.settings = intake.settings
+        self.scheduler = intake.scheduler
+        self.store = intake.store
+        self.notices = intake.notices
         self.flow = flow
         self.release = release
         self.agent_timeout = agent_timeout
-        self.verp_filter = verp_filter
-        self.external_addresses = external_addresses
-        self.scans = Scans(store.listing)
-        self.probes = 0
+        self.scans = Scans(self.store.listing)
         self._fatal = fatal
         self._tasks: set[asyncio.Task[None]] = set()
         self._hungry = asyncio.Event()
@@ -105,7 +68,7 @@ class Manager:
         self._timer: asyncio.TimerHandle | None = None
         self._run_timer: asyncio.TimerHandle | None = None
         # The scheduler's clock does not jump when somebody sets the wall clock.
-        self._epoch = store.clock() - time.monotonic()
+        self._epoch = self.store.clock() - time.monotonic()
 
     # Start, stop, requests from outside
 
@@ -273,13 +236,13 @@ class Manager:
             active_arrival=int(now * 1_000_000),
             run_deferred=mode.run_deferred,
         )
-        message.reader = EnvelopeReader(message.envelope, self.verp_filter, self._opened)
+        message.reader = self.intake.reader(message.envelope)
         limit = self.scheduler.admit(message)
         try:
-            routed = await self._load(message, limit, found.st_mode)
+            routed = await self.intake.load(message, limit, found.st_mode)
         except StillBeingDelivered:
             self._forget(message)
-            self.store.postpone(queue_id, 60, INCOMING)
+            self.store.postpone(queue_id, LOCKED_DELAY, INCOMING)
             return False
         except CorruptFile:
             self._forget(message)
@@ -294,65 +257,11 @@ class Manager:
         self._wake()
         return True
 
-    async def _load(self, message: Message, limit: int, mode: int) -> list[tuple[Recipient, Route]]:
-        file = self.store.open(message.queue_id)
-        if file is None:
-            raise CorruptFile(message.queue_id)
-        with file:
-            recipients = self.store.load(message, file, limit, mode)
-            self._after_reading(message)
-            if message.envelope.trace_flags & MTA_VERIFY:
-                self.probes += 1
-            if message.force_expire and self.store.has_log(DEFER, message.queue_id):
-                # Its recipients' fate is known; returning the defer log is all that is left to do.
-                message.deferred = True
-                return []
-            self.store.reset_defer_log(message.queue_id)
-            return await self._route(message, recipients, file)
-
-    def _after_reading(self, message: Message) -> None:
-        if self.settings.delay_cleared and message.envelope.warn_time < 0:
-            message.envelope.trace_flags |= RECORD_DELAYED_SENT
-
-    def _opened(self, envelope: Envelope) -> None:
-        sender = log_address(envelope.from_, external=self.external_addresses)
-        nrcpt = envelope.unread
-        log.info(f"{envelope.queue_id}: from=<{sender}>, size={envelope.size}, nrcpt={nrcpt} (queue active)")
-
-    async def _route(
-        self, message: Message, recipients: list[Recipient], file: QueueFile
-    ) -> list[tuple[Recipient, Route]]:
-        """Where each recipient goes; those for whom that settles it (double bounces) are left out."""
-        envelope, policy = message.envelope, self.policy
-        recipients = routing.sorted_for_resolving(recipients)
-        if envelope.redirect and recipients:
-            envelope.next_offset = envelope.unread = 0
-            recipients = recipients[:1]
-            recipients[0].address = await self.resolver.rewrite_internal(LOCAL, envelope.redirect)
-        verify = bool(envelope.trace_flags & MTA_VERIFY)
-        routed = []
-        for recipient in recipients:
-            resolved = None if envelope.redirect else routing.filter_route(policy, message, recipient)
-            if resolved is None:
-                resolved = await self.resolver.resolve(envelope.from_, recipient.address, verify=verify)
-            recipient.address = resolved.recipient
-            if routing.is_double_bounce(policy, message, resolved):
-                if not await self.notices.discard(message, file, recipient):
-                    message.deferred = True
-                continue
-            limit = self.settings.verify_pending_limit
-            route = routing.final_route(policy, message, resolved, self.probes, limit, self._recipient_limit)
-            routed.append((recipient, route))
-        return routed
-
-    def _recipient_limit(self, transport: str) -> int:
-        return self.scheduler.transport(transport).settings.destination_recipient_limit
-
     async def _refill(self, message: Message, limit: int) -> None:
         """Read more recipients of a message that is being delivered."""
-        routed: list[tuple[Recipient, Route]] = []
+        routed: Routed = []
         try:
-            routed = await self._read_more(message, limit)
+            routed = await self.intake.read_more(message, limit)
         except CorruptFile:
             pass  # found again, and dealt with, when the recipients in memory have been tried
         except FatalError:
@@ -362,15 +271,6 @@ class Manager:
             _complain(message.queue_id, "reading more recipients", error)
         self.scheduler.assign(message, routed)
         self._wake()
-
-    async def _read_more(self, message: Message, limit: int) -> list[tuple[Recipient, Route]]:
-        file = self.store.open(message.queue_id)
-        if file is None:
-            raise CorruptFile(message.queue_id)
-        with file:
-            recipients = self.store.read(message, file, limit)
-            self._after_reading(message)
-            return await self._route(message, recipients, file)
 
     # Messages out
 
@@ -389,7 +289,7 @@ class Manager:
             self.scheduler.assign(message, routed)
         self._wake()
 
-    async def _dispose(self, message: Message) -> Iterable[tuple[Recipient, Route]] | None:
+    async def _dispose(self, message: Message) -> Routed | None:
         """More recipients to deliver, or None: the file has been put where it belongs."""
         store, settings, queue_id = self.store, self.settings, message.queue_id
         progress = Progress()
@@ -407,7 +307,7 @@ class Manager:
                         return None
                 case Step.READ_MORE:
                     try:
-                        return await self._read_more(message, max(message.slots - message.in_core, 1))
+                        return await self.intake.read_more(message, max(message.slots - message.in_core, 1))
                     except CorruptFile:
                         store.mark_corrupt(queue_id)
                         return None
@@ -419,7 +319,7 @@ class Manager:
                         store.kill_trace_request(message)
                 case Step.EXPIRE:
                     progress.notified = True
-                    sender = log_address(message.envelope.from_, external=self.external_addresses)
+                    sender = self.intake.external(message.envelope.from_)
                     status = expiry(message, settings, now)
                     log.info(f"{queue_id}: from=<{sender}>, status={status}, returned to sender")
                     message.deferred = not await self.notices.expire(message)
@@ -435,8 +335,7 @@ class Manager:
                     return None
 
     def _forget(self, message: Message) -> None:
-        if message.envelope.trace_flags & MTA_VERIFY:
-            self.probes -= 1
+        self.intake.probes.discard(message)
         self.scheduler.forget(message)
         self._hungry.set()
 

@@ -20,8 +20,8 @@ from postfixpy.lookup.addresses import split_addr
 from postfixpy.mail.delivery import MTA_VERIFY, TRACE_ONLY, Recipient
 from postfixpy.mail.outcome import ascii_lower
 
+from .decisions import Route
 from .model import ERROR, RETRY, Message
-from .scheduler import Route
 
 if TYPE_CHECKING:
     from postfixpy.config import View

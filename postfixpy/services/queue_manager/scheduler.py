@@ -14,9 +14,8 @@ Source: qmgr(8), SCHEDULER_README, spec/smtp-client.md 15.6. Differs from Postfi
 exceed its row's process limit, because one agent process of ours serves many of them; Postfix lets two more wait.
 """
 
-import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from postfixpy import log
@@ -24,10 +23,13 @@ from postfixpy.mail.delivery import CONNECTION_LOAD, CONNECTION_STORE, Recipient
 from postfixpy.mail.dsn import DSN, valid_status
 
 from . import jobs
+from .clog import warn_if_clogged
+from .decisions import Connect, Decision, DeferEntry, Deliver, Finish, Refill, Release, Route
 from .feedback import DEAD, SUSPENDED, Concurrency
 from .links import Links
 from .model import ERROR, RETRY, Destination, Entry, Job, Message, Peer, Transport
 from .settings import Settings, TransportSettings
+from .timers import Timers
 
 MAX_PENDING = 2
 """Connections of one transport that wait for an agent at once: enough to keep the agents busy (qmgr's pipeline)."""
@@ -38,78 +40,11 @@ MAX_BATCH = 5000
 SUSPENDED_TEXT = "delivery temporarily suspended: "
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a recipient goes: a transport, its destination queue's name, and the next hop for the agent."""
-
-    transport: str
-    queue: str
-    nexthop: str
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Open a connection to an agent of `transport`; answer with `agent_available` or `agent_unavailable`."""
-
-    transport: Transport
-
-
-@dataclass(frozen=True, slots=True)
-class Deliver:
-    """Send `entry` to `agent`; answer with `delivered`."""
-
-    agent: Any
-    entry: Entry
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Hang up on `agent`: there is nothing for it after all."""
-
-    agent: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Refill:
-    """Read up to `limit` more recipients of `message`; answer with `assign`."""
-
-    message: Message
-    limit: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeferEntry:
-    """Defer `recipients` of `message` directly; answer with `recipients_deferred`."""
-
-    message: Message
-    recipients: list[Recipient]
-    reason: DSN
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    """All recipients of `message` that are in memory have been tried. Answer with `forget`, or `assign` more."""
-
-    message: Message
-
-
-Decision = Connect | Deliver | Release | Refill | DeferEntry | Finish
-
-
-class _Timer:
-    __slots__ = ("action", "cancelled")
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        self.action = action
-        self.cancelled = False
-
-
 class Scheduler:
     """What the queue manager has in memory. `now` is in seconds; `transport_settings` answers for a new transport."""
 
     def __init__(self, settings: Settings, transport_settings: Callable[[str], TransportSettings], now: float) -> None:
         self.settings = settings
-        self.now = now
         self.transports: dict[str, Transport] = {}
         self.messages: set[Message] = set()
         self.recipients = 0
@@ -117,30 +52,22 @@ class Scheduler:
         self._transport_settings = transport_settings
         self._turns: Links[Transport] = Links()
         self._decisions: list[Decision] = []
-        self._timers: list[tuple[float, int, _Timer]] = []
-        self._timer_count = 0
+        self._timers = Timers(now)
 
     # Time
 
-    def _later(self, delay: float, action: Callable[[], None]) -> _Timer:
-        timer = _Timer(action)
-        self._timer_count += 1
-        heapq.heappush(self._timers, (self.now + delay, self._timer_count, timer))
-        return timer
+    @property
+    def now(self) -> float:
+        """The time that the scheduler knows, in seconds."""
+        return self._timers.now
 
     def advance(self, now: float) -> None:
-        """It is `now`: do what has become due. A clock that goes back does no harm."""
-        self.now = max(now, self.now)
-        while self._timers and self._timers[0][0] <= self.now:
-            timer = heapq.heappop(self._timers)[2]
-            if not timer.cancelled:
-                timer.action()
+        """It is `now`: do what has become due."""
+        self._timers.advance(now)
 
     def next_due(self) -> float | None:
-        """When `advance` has something to do, in seconds since the epoch; None when nothing is planned."""
-        while self._timers and self._timers[0][2].cancelled:
-            heapq.heappop(self._timers)
-        return self._timers[0][0] if self._timers else None
+        """When `advance` has something to do, in seconds; None when nothing is planned."""
+        return self._timers.next_due()
 
     # Messages and recipients
 
@@ -231,7 +158,7 @@ class Scheduler:
         peer.job.read += 1
         destination.todo[entry] = None
         destination.recount()
-        self._warn_clogged(destination)
+        warn_if_clogged(destination, len(self.messages), self.settings, self.now)
         return entry
 
     # Transports and destinations
@@ -271,7 +198,9 @@ class Scheduler:
     def _throttle_transport(self, transport: Transport, reason: DSN) -> None:
         if transport.reason is None:
             transport.reason = reason
-            transport.timer = self._later(self.settings.transport_retry_time, lambda: self._revive_transport(transport))
+            transport.timer = self._timers.later(
+                self.settings.transport_retry_time, lambda: self._revive_transport(transport)
+            )
 
     def _revive_transport(self, transport: Transport) -> None:
         if transport.reason is not None:
@@ -285,7 +214,7 @@ class Scheduler:
         if destination.concurrency.window == DEAD:
             destination.reason = reason
             destination.connection_flags = 0
-            destination.timer = self._later(self.settings.minimal_backoff, lambda: self._wake(destination))
+            destination.timer = self._timers.later(self.settings.minimal_backoff, lambda: self._wake(destination))
         destination.recount()
 
     def _wake(self, destination: Destination) -> None:
@@ -303,7 +232,7 @@ class Scheduler:
     def _suspend(self, destination: Destination, delay: float) -> None:
         destination.concurrency.window = SUSPENDED
         destination.recount()
-        self._later(delay, lambda: self._resume(destination))
+        self._timers.later(delay, lambda: self._resume(destination))
 
     def _resume(self, destination: Destination) -> None:
         destination.concurrency.window = 1
@@ -398,7 +327,7 @@ class Scheduler:
         transport.pending -= 1
         delay = transport.settings.transport_rate_delay
         if delay:
-            self._later(delay, lambda: self._hand_over(transport, agent))
+            self._timers.later(delay, lambda: self._hand_over(transport, agent))
         else:
             self._hand_over(transport, agent)
 
@@ -524,49 +453,6 @@ class Scheduler:
         message.entries -= 1
         if message.entries == 0 and not message.refilling:
             self._decisions.append(Finish(message))
-
-    def _warn_clogged(self, destination: Destination) -> None:
-        """Say so when one destination takes up much of the active queue (helpful_warnings, qmgr_clog_warn_time)."""
-        settings = self.settings
-        length = len(destination.todo) + len(destination.busy)
-        if not settings.helpful_warnings or settings.clog_warn_time <= 0 or length <= settings.active_limit // 5:
-            return
-        if self.now < destination.clog_warn_at:
-            return
-        destination.clog_warn_at = self.now + settings.clog_warn_time
-        for text in clog_warnings(destination, length, len(self.messages), settings.active_limit):
-            log.warning(text)
-
-
-def clog_warnings(destination: Destination, length: int, messages: int, active_limit: int) -> list[str]:
-    """The advice about a destination that holds `length` of `messages` active messages, in Postfix's words."""
-    transport = destination.transport
-    share = length / max(messages, 1)
-    limit = transport.settings.concurrency_limit
-    out = [f"mail for {destination.nexthop} is using up {length} of {messages} active queue entries"]
-    if share < 0.9:
-        out.append("this may slow down other mail deliveries")
-    if 0 < limit <= len(destination.busy) + 1:
-        suffix = "_destination_concurrency_limit"
-        out.append(f"you may need to increase the main.cf {transport.name}{suffix} from {limit}")
-    elif destination.concurrency.window > active_limit * share:
-        out.append(f"you may need to increase the main.cf qmgr_message_active_limit from {active_limit}")
-    elif len(transport.destinations) > 1:
-        out.append(f"you may need a separate master.cf transport for {destination.nexthop}")
-    else:
-        out += [
-            f"you may need to reduce {transport.name} connect and helo timeouts",
-            "so that Postfix quickly skips unavailable hosts",
-            "you may need to increase the main.cf minimal_backoff_time and maximal_backoff_time",
-            "so that Postfix wastes less time on undeliverable mail",
-            f"you may need to increase the master.cf {transport.name} process limit",
-        ]
-    return [
-        *out,
-        "please avoid flushing the whole queue when you have",
-        "lots of deferred mail, that is bad for performance",
-        "to turn off these warnings specify: qmgr_clog_warn_time = 0",
-    ]
 
 
 def _order(item: tuple[Recipient, Destination]) -> tuple[str, str, bool, str, str]:

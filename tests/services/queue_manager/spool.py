@@ -19,6 +19,7 @@ from postfixpy.mail.dsn import DSN
 from postfixpy.mail.queue import INCOMING, Queue, QueueFile
 from postfixpy.mail.records import Kind, Sizes, encode_record, encode_sizes, encode_time
 from postfixpy.services.queue_manager.flow import Flow
+from postfixpy.services.queue_manager.intake import Intake
 from postfixpy.services.queue_manager.manager import FEEDERS, Manager
 from postfixpy.services.queue_manager.model import Message
 from postfixpy.services.queue_manager.routing import Policy
@@ -213,16 +214,15 @@ class Spool:
             self.fatal.append(str(error))
 
         store = Store(self.queue, clock=lambda: self.now)
-        self.manager = Manager(
+        intake = Intake(
             self.settings,
             Scheduler(self.settings, transport, store.clock()),
             store,
             self.resolver,
             self.notices,
             self.policy,
-            Flow(0),
-            fatal=fatal,
         )
+        self.manager = Manager(intake, Flow(0), fatal=fatal)
         self.manager.start()
         return self.manager
 

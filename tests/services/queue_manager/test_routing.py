@@ -2,6 +2,7 @@
 
 from postfixpy.ipc.rewrite import RESOLVE_CLASS_LOCAL, RESOLVE_FLAG_ERROR, RESOLVE_FLAG_FAIL, Resolved
 from postfixpy.mail.delivery import MTA_VERIFY, USER_VERIFY, Recipient
+from postfixpy.services.queue_manager.decisions import Route
 from postfixpy.services.queue_manager.envelope import Envelope
 from postfixpy.services.queue_manager.model import Message
 from postfixpy.services.queue_manager.routing import (
@@ -11,7 +12,6 @@ from postfixpy.services.queue_manager.routing import (
     is_double_bounce,
     sorted_for_resolving,
 )
-from postfixpy.services.queue_manager.scheduler import Route
 
 
 def message(**facts: object) -> Message:

@@ -4,9 +4,7 @@ from typing import Any
 
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
-from postfixpy.services.queue_manager.envelope import Envelope
-from postfixpy.services.queue_manager.model import Destination, Entry, Message
-from postfixpy.services.queue_manager.scheduler import (
+from postfixpy.services.queue_manager.decisions import (
     Connect,
     Decision,
     DeferEntry,
@@ -15,8 +13,10 @@ from postfixpy.services.queue_manager.scheduler import (
     Refill,
     Release,
     Route,
-    Scheduler,
 )
+from postfixpy.services.queue_manager.envelope import Envelope
+from postfixpy.services.queue_manager.model import Destination, Entry, Message
+from postfixpy.services.queue_manager.scheduler import Scheduler
 from postfixpy.services.queue_manager.settings import Settings, TransportSettings
 
 START = 1_000_000.0
