@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 
-
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
     from collections.abc import Callable
