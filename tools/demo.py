@@ -77,7 +77,7 @@ def demo(system: MailSystem, sink: Sink) -> int:
     bounces = []
     for delivery in sink.deliveries():
         subject = next(h for h in str(delivery["content"]).splitlines() if h.startswith("Subject:"))
-        show(f"{delivery['mail']} -> {', '.join(map(str, delivery['recipients']))}  {subject}")  # type: ignore[call-overload]  # JSON
+        show(f"<{delivery['sender']}> -> {', '.join(map(str, delivery['recipients']))}  {subject}")  # type: ignore[call-overload]  # JSON
         if "Undelivered Mail" in subject:
             bounces.append(str(delivery["content"]))
     say("The notification that Ann got for the refused message")

@@ -40,8 +40,7 @@ class Sink:
 
     def recipients(self) -> list[str]:
         """Every recipient accepted so far, bare, once for each time."""
-        addresses = (r for d in self.deliveries() for r in d["recipients"])  # type: ignore[attr-defined]  # JSON list
-        return [a.split(">")[0].lstrip("<") for a in addresses]
+        return [r for d in self.deliveries() for r in d["recipients"]]  # type: ignore[attr-defined]  # a list in JSON
 
     def stop(self) -> None:
         """End the process."""
@@ -57,7 +56,7 @@ def _open_to_mail_owner(directory: Path) -> dict[str, str]:
     for parent in (directory, *directory.parents):
         if parent.is_relative_to(tempfile.gettempdir()) and parent.owner() == "root":
             parent.chmod(parent.stat().st_mode | 0o011)
-    return {"mail_owner": "nobody", "setgid_group": "nogroup"}
+    return {"mail_owner": "mail", "setgid_group": "daemon"}
 
 
 class MailSystem:
@@ -79,6 +78,8 @@ class MailSystem:
             "maillog_file": "/dev/stdout",
             **settings,
         }
+        if "mail_owner" in settings:
+            shutil.chown(directory / "lib", settings["mail_owner"])
         self.process: subprocess.Popen[bytes] | None = None
         self.check("postconf", "-e", *(f"{name}={value}" for name, value in settings.items()))
 

@@ -132,7 +132,7 @@ def _needs_argument(word: str) -> bool:
 def _bad_option(name: str, letter: str) -> NoReturn:
     known = letter in LETTERS and letter != ":"
     what = f"option requires an argument -- '{letter}'" if known else f"invalid option -- '{letter}'"
-    sys.stderr.write(f"{name}: {what}\n")
+    sys.stderr.write(f"{name}: {what}\n" * 2)  # the options are read twice, first for -C
     _usage(f"usage: {name} [options]")
 
 

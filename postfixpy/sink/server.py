@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TextIO
 
 from .rules import Script
-from .session import Action, Delivery, Offer, Session
+from .session import Action, Delivery, Offer, Session, bare
 
 
 @dataclass(slots=True)
@@ -54,8 +54,10 @@ class Sink:
                 "client": delivery.client,
                 "protocol": delivery.protocol,
                 "helo": delivery.helo,
+                "sender": bare(delivery.mail),
+                "recipients": [bare(recipient) for recipient in delivery.recipients],
                 "mail": delivery.mail,
-                "recipients": delivery.recipients,
+                "rcpt": delivery.recipients,
                 "size": delivery.size,
             }
             if self.journal_content:

@@ -148,7 +148,7 @@ class Session:
             self._say("503 5.5.1 Error: nested MAIL command")
             return
         text = argument.partition(":")[2].strip()
-        if self._answer("mail", "250 2.1.0 Ok", _address(text)):
+        if self._answer("mail", "250 2.1.0 Ok", *_keys([text])):
             self._in_mail, self._mail, self._recipients = True, text, []
 
     def _do_rcpt(self, argument: str) -> None:
@@ -156,7 +156,7 @@ class Session:
             self._say("503 5.5.1 Error: need MAIL command")
             return
         text = argument.partition(":")[2].strip()
-        if self._answer("rcpt", "250 2.1.5 Ok", _address(text)):
+        if self._answer("rcpt", "250 2.1.5 Ok", *_keys([text])):
             self._recipients.append(text)
 
     def _do_data(self, argument: str) -> None:
@@ -164,7 +164,7 @@ class Session:
             self._say("503 5.5.1 Error: need RCPT command")
             return
         reply = "354 End data with <CR><LF>.<CR><LF>"
-        if not self._answer("data", reply, *map(_address, self._recipients), delay=self.offer.data_reply_delay):
+        if not self._answer("data", reply, *_keys(self._recipients), delay=self.offer.data_reply_delay):
             return
         if self.offer.abort_after_data is not None:
             self._pending.append(Action(b"550 This violates SMTP\r\n", self.offer.abort_after_data, close=True))
@@ -202,7 +202,7 @@ class Session:
         if not self._buffer:
             return False
         if not self._size and not self._content:
-            rule = self.script.decide("body", *map(_address, self._recipients))
+            rule = self.script.decide("body", *_keys(self._recipients))
             if rule.action != "ok":
                 reply = _reply_bytes(rule.reply) if rule.reply else b""
                 self._pending.append(Action(reply, rule.delay, close=True))
@@ -229,11 +229,11 @@ class Session:
         size = self._size + len(body)
         recipients, self._in_mail = self._recipients, False
         if not self.offer.lmtp:
-            rule = self.script.decide("dot", *map(_address, recipients))
+            rule = self.script.decide("dot", *_keys(recipients))
             self._conclude(rule, recipients, size, body, "250 2.0.0 Ok")
             return
         for recipient in recipients:
-            rule = self.script.decide("dot", _address(recipient))
+            rule = self.script.decide("dot", *_keys([recipient]))
             self._conclude(rule, [recipient], size, body, "250 2.2.0 Ok")
 
     def _conclude(self, rule: Rule, recipients: list[str], size: int, body: bytes, reply: str) -> None:
@@ -283,7 +283,11 @@ def _reply_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape") + b"\r\n"
 
 
-def _address(path: str) -> str:
-    """The address in a MAIL or RCPT argument, lower case, for matching."""
-    address = path[1:].partition(">")[0] if path.startswith("<") else path.partition(" ")[0]
-    return address.lower()
+def bare(path: str) -> str:
+    """The address in a MAIL or RCPT argument."""
+    return path[1:].partition(">")[0] if path.startswith("<") else path.partition(" ")[0]
+
+
+def _keys(paths: list[str]) -> list[str]:
+    """The addresses as the script matches them."""
+    return [bare(path).lower() for path in paths]

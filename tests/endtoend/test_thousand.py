@@ -56,7 +56,7 @@ def test_every_recipient_ends_in_exactly_one_place(tmp_path: Path, capsys: pytes
         delivered = Counter(r for r in sink.recipients() if r != "sender@example.com")
         returned: Counter[str] = Counter()
         for delivery in sink.deliveries():
-            if delivery["recipients"] == ["<sender@example.com>"]:
+            if delivery["recipients"] == ["sender@example.com"]:
                 returned.update(re.findall(r"^Final-Recipient: rfc822; (\S+)$", str(delivery["content"]), re.M))
         queued = Counter(
             r["address"] for line in system.check("postqueue", "-j").splitlines() for r in loads(line)["recipients"]
