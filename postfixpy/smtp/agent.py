@@ -12,7 +12,7 @@ from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
 from postfixpy.mail.dsn import DSN
 
-from . import cache, destination, failure, policy
+from . import cache, destination, failure, policy, requiretls
 from . import session as feature
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
@@ -20,6 +20,7 @@ from .destination import Site
 from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run
 from .handshake import shake_hands
 from .policy import Level, Policy, PolicyError
+from .requiretls import Demand
 from .route import Route, find_servers
 from .session import NOT_CACHED, THROTTLED, Session
 from .stream import Stream
@@ -89,7 +90,7 @@ def _internet(d: Delivery) -> Run[None]:
         route = yield from find_servers(settings, site, d.loop_detect)
         d.why = route.why
         d.final_site = position == len(sites) - 1 or route.found_self or route.why.status[1:] == ".4.6"
-        d.server = Server(site.text, site.host, "", site.port)
+        d.server = Server(site.text, site.host, "", site.port, site.host)
         if position == 0:
             cached = yield from cache.choose_policy(d, site, bool(route.addresses))
         yield from _site(d, site, route, cached)
@@ -161,7 +162,7 @@ def _site(d: Delivery, site: Site, route: Route, cached: cache.Policy) -> Run[No
         counts.addresses += 1
         if counts.addresses == counts.address_limit:
             addresses.clear()
-        d.server = Server(site.text, _server_name(d, record), record.text, record.port or site.port)
+        d.server = Server(site.text, _server_name(d, record), record.text, record.port or site.port, site.host)
         while d.recipients:
             yield from _server(d, record, best, cached, counts, addresses, policies)
             if not d.retry_plain:
@@ -183,10 +184,25 @@ def get_policy(d: Delivery, policies: dict[tuple[str, int], Policy | PolicyError
         except PolicyError as error:
             found = error
         policies[key] = found
+    try:
+        return (yield from demanded_policy(d, found))
+    except PolicyError as error:
+        d.why = DSN(error.status, "", str(error))
+        raise
+
+
+def demanded_policy(d: Delivery, found: Policy | PolicyError) -> Run[Policy]:
+    """The policy with the sender's REQUIRETLS demand; begins the ``tls=`` field of the log. Raises PolicyError."""
+    settings = d.settings
+    demand = yield from requiretls.demand(settings, d.server.domain, d.request.sendopts)
+    second = "/requiretls?" if demand > Demand.DISABLE else ""
     if isinstance(found, PolicyError):
-        d.why = DSN(found.status, "", str(found))
+        d.tls = f"unknown?{second}" if settings.log_tls else ""
         raise found
-    return found
+    name = policy.level_name(found.level)
+    d.tls = f"{name}?{second}" if settings.log_tls else ""
+    policy.check_demand(demand, found.level, d.request.queue_id, d.server.host)
+    return replace(found, demand=demand)
 
 
 def _server(
@@ -315,11 +331,12 @@ def _local(d: Delivery, path: str) -> Run[None]:
     if view.smtp_fallback_relay:
         value = view.smtp_fallback_relay
         log.warning(f'ignoring "lmtp_fallback_relay = {value}" setting for non-TCP connections')
-    d.server = Server(path, view.myhostname, path, 0)
+    d.server = Server(path, view.myhostname, path, 0, view.myhostname)
     d.final_site = d.final_server = True
     cached = yield from cache.choose_policy(d, None, True)
     try:
         level = yield from policy.evaluate(settings, path, view.myhostname, d.request.sendopts)
+        level = yield from demanded_policy(d, level)
     except PolicyError as error:
         log.warning(f"TLS policy lookup error for {view.myhostname}/{path}: {error}")
         d.why = DSN(error.status, "", str(error))

@@ -171,7 +171,7 @@ def _find_destination(d: Delivery, cached: Policy) -> Run[Session | None]:
     values, port = _values(found[2]), d.server.port
     if "host_port" in values:
         port = _swapped(int(values["host_port"]))
-    d.server = Server(values["destination"], values["host_name"], values["host_addr"], port)
+    d.server = Server(values["destination"], values["host_name"], values["host_addr"], port, d.server.domain)
     session = _activate(d, found, policy)
     if session is not None:
         session.features |= int(values.get("destination_features", "0"))
@@ -210,7 +210,7 @@ def reuse(
     for record in list(addresses):
         if not d.recipients or record.preference != best or record not in addresses:
             break
-        d.server = Server(site.text, record.query, record.text, record.port or site.port)
+        d.server = Server(site.text, record.query, record.text, record.port or site.port, site.host)
         try:
             policy = yield from get_policy(d, policies)
         except PolicyError as error:

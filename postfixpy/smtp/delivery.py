@@ -30,12 +30,13 @@ class Mark(enum.Enum):
 
 @dataclass(slots=True)
 class Server:
-    """The server being tried: the site as written, its host name, address and port."""
+    """The server being tried: the site as written, its host name, address and port; `domain` is the site's host."""
 
     site: str = ""
     host: str = ""
     address: str = ""
     port: int = 0
+    domain: str = ""
 
 
 @dataclass(slots=True)

@@ -37,7 +37,7 @@ def _note_code(d: "Delivery", code: int) -> None:
         d.session.forbid_cache()
 
 
-def _server_dsn(d: "Delivery", reply: "Reply", text: str) -> DSN:
+def _server_dsn(d: "Delivery", reply: "Reply", text: str, diagnostic: str = "") -> DSN:
     session = d.session
     assert session is not None
     status = reply.status
@@ -45,7 +45,7 @@ def _server_dsn(d: "Delivery", reply: "Reply", text: str) -> DSN:
         session.errors.add("protocol")
         session.forbid_cache()
         text, status = f"Protocol error: {text}", "5.5.0"
-    return DSN(status, "", text, "smtp", reply.line, "dns", session.host)
+    return DSN(status, "", text, "smtp", diagnostic or reply.line, "dns", session.host)
 
 
 def _bulk(
@@ -87,11 +87,14 @@ def _bulk(
             d.session.expires = NOT_CACHED
 
 
-def site(d: "Delivery", text: str, reply: "Reply | None" = None, status: str = "") -> Run[None]:
-    """The server, or the whole destination, cannot take mail now: by its `reply`, or by our own finding `status`."""
+def site(d: "Delivery", text: str, reply: "Reply | None" = None, status: str = "", diagnostic: str = "") -> Run[None]:
+    """The server, or the whole destination, cannot take mail now: by its `reply`, or by our own finding `status`.
+
+    `diagnostic` is the reply's text where that is not on one line.
+    """
     if reply is not None:
         _note_code(d, reply.code)
-        dsn = _server_dsn(d, reply, text)
+        dsn = _server_dsn(d, reply, text, diagnostic)
     else:
         dsn = DSN(status, "", text)
     yield from _bulk(d, dsn, throttle=True)

@@ -19,8 +19,9 @@ from . import failure, sasl, states
 from . import session as feature
 from .delivery import Delivery
 from .effects import LocalDataError, Run, StreamError, find
-from .policy import Level
+from .policy import Level, level_name
 from .reply import Reply
+from .requiretls import Demand
 from .session import Session
 
 _XFORWARD = {
@@ -275,10 +276,25 @@ def _requirements(d: Delivery, s: Session) -> Run[None]:
     offered = s.has(feature.STARTTLS)
     if offered and s.policy.level == Level.NONE and view.smtp_tls_note_starttls_offer:
         log.info(f"Host offered STARTTLS: [{s.host}]")
-    if s.policy.must_encrypt:
+    demand, log_tls = s.policy.demand, d.settings.log_tls
+    starttls_demanded = demand >= Demand.OPPORTUNISTIC_STARTTLS
+    if not offered and starttls_demanded:
+        text = f"Sender requested REQUIRETLS, but TLS service was not offered by host {s.namaddr}"
+        if log_tls:
+            mark = "!" if s.policy.must_encrypt else ""
+            question = "" if s.policy.must_encrypt else "?"
+            d.tls = f"{mark}{level_name(s.policy.level)}{question}/!requiretls:nostarttls"
+        yield from failure.message(d, text, status="5.7.30", uncached=True, soft_unless_final=True)
+        raise _Done
+    if s.policy.must_encrypt or starttls_demanded:
         if not offered:
             text, status = f"TLS is required, but was not offered by host {s.namaddr}", "4.7.4"
+            if log_tls:
+                d.tls = f"!{level_name(s.policy.level)}" + d.tls[d.tls.find("?") + 1 :]
         else:
             text, status = "TLS is required, but our TLS engine is unavailable", "4.7.5"
         yield from failure.site(d, text, status=status)
         raise _Done
+    if log_tls:
+        d.tls = "none" if s.policy.level == Level.NONE else f"{level_name(s.policy.level)}:none"
+        d.tls += "/requiretls:none" if demand > Demand.DISABLE else ""

@@ -16,6 +16,7 @@ from postfixpy.errors import FatalError
 from postfixpy.lookup.table import TableError
 
 from .effects import Run, find
+from .requiretls import Demand
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -62,6 +63,7 @@ class Policy:
     """How to treat one server."""
 
     level: Level = Level.NONE
+    demand: Demand = Demand.DISABLE
 
     @property
     def must_encrypt(self) -> bool:
@@ -91,8 +93,28 @@ def global_level(settings: "Settings") -> Level:
     return Level.MAY if view.smtp_use_tls else Level.NONE
 
 
+def level_name(level: Level) -> str:
+    """The name of a level in tables and in the log."""
+    return next((name for name, value in LEVELS.items() if value == level), "halfdane")
+
+
+def check_demand(demand: Demand, level: Level, queue_id: str, host: str) -> None:
+    """Whether the level can satisfy the sender's demand for TLS (spec 8.11 a). Raises PolicyError."""
+    text = f"Sender requested REQUIRETLS, but my configured TLS security level '{level_name(level)}' disables "
+    last = f"The last attempted server was {host}"
+    matching = f"{text}certificate matching. {last}"
+    if demand == Demand.ERROR:
+        raise PolicyError("4.7.10", f"REQUIRETLS policy configuration error. {last}")
+    if demand == Demand.ENFORCE and level <= Level.ENCRYPT:
+        raise PolicyError("5.7.10", matching)
+    if demand == Demand.OPPORTUNISTIC_STARTTLS and level == Level.NONE:
+        raise PolicyError("5.7.10", f"{text}encryption. {last}")
+    if demand != Demand.DISABLE and level <= Level.ENCRYPT:
+        log.info(f"{queue_id}: {matching}")
+
+
 def evaluate(settings: "Settings", site: str, host: str, sendopts: int) -> Run[Policy]:
-    """The policy for the server `host` of destination `site`. Raises PolicyError."""
+    """The policy for the server `host` of destination `site`, but for REQUIRETLS. Raises PolicyError."""
     from postfixpy.mail.delivery import REQUIRETLS, TLS_NOT_REQUIRED
 
     view = settings.view

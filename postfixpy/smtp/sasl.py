@@ -84,6 +84,7 @@ def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
         return False
     mechanism = _choose(d, s)
     if mechanism is None:
+        log.warning("SASL authentication failure: No worthy mechs found")
         yield from _local_failure(d, s, "no mechanism available")
         return False
     reply = yield from _exchange(s, mechanism, *credentials)
@@ -94,7 +95,9 @@ def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
         return True
     if reply.kind == 5 and d.settings.view.smtp_sasl_auth_soft_bounce:
         reply.status = "4" + reply.status[1:]
-    yield from failure.site(d, f"SASL authentication failed; server {s.namaddr} said: {reply.text}", reply)
+    yield from failure.site(
+        d, f"SASL authentication failed; server {s.namaddr} said: {reply.text}", reply, diagnostic=reply.text
+    )
     return False
 
 
@@ -118,7 +121,7 @@ def _choose(d: "Delivery", s: "Session") -> str | None:
 
 def _local_failure(d: "Delivery", s: "Session", why: str) -> Run[None]:
     text = f"SASL authentication failed; cannot authenticate to server {s.namaddr}: {why}"
-    yield from failure.site_dsn(d, DSN("4.7.0", "", text, "sasl", why))
+    yield from failure.site_dsn(d, DSN("4.7.0", "", text, "x-sasl", why))
 
 
 def _exchange(s: "Session", mechanism: str, user: str, password: str) -> "Run[Reply | None]":

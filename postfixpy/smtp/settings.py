@@ -19,7 +19,7 @@ from postfixpy.lookup.matching import StringList
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags, Table
 
-from . import destination
+from . import destination, requiretls
 from .effects import Run, ask
 from .parameters import any_release
 from .policy import Level, global_level
@@ -52,6 +52,7 @@ class Settings:
         self.service = service
         self.release: tuple[int, int] = tuple(view.release)[:2]  # type: ignore[assignment]  # at least two numbers
         self.joiner = ", " if self.release >= (3, 11) else " "
+        self.log_tls: bool = self.release >= (3, 11) and view.smtp_log_tls_feature_status
         self.random = rng or random.Random()
         self.flags = parse_flags(words)
         self._obsolete_final()
@@ -151,6 +152,7 @@ class Settings:
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
         text = view.smtp_sasl_mechanism_filter
         self._mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
+        self.requiretls_policy = requiretls.parse(view, self.name("smtp_requiretls_policy"))
         self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
 
     def tables_changed(self) -> str | None:
