@@ -26,7 +26,6 @@ from dataclasses import replace
 from typing import Protocol
 
 from postfixpy import log
-from postfixpy.config import View
 from postfixpy.errors import FatalError, TemporaryError
 from postfixpy.ipc import bounce as wire
 from postfixpy.ipc import cleanup
@@ -81,7 +80,7 @@ class Bounce(Service):
             raise SystemExit(0)
         if not queue_id.valid_queue_name(context.service):
             raise FatalError(f"malformed service name: {context.service}")
-        templates.BUILT_IN[templates.FAILURE].sender(_header_from_format(view))
+        templates.BUILT_IN[templates.FAILURE].sender(templates.header_from_format(view))  # fatal if it is not valid
         self.queue = Queue("", view.hash_queue_names, view.hash_queue_depth)
         self.utf8 = view.smtputf8_enable
         self.rules = Rules(
@@ -423,7 +422,3 @@ def _addressed_to(plan: Plan, sender: str) -> Plan:
         plan,
         notices=tuple(replace(n, recipient=sender, failure=failure) if n.critical else n for n in plan.notices),
     )
-
-
-def _header_from_format(view: View) -> str:
-    return getattr(view, "header_from_format", "obsolete")  # new in 3.7

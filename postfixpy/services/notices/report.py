@@ -19,7 +19,7 @@ from postfixpy.mail.records import Kind
 
 from .original import Original
 from .plan import SENDOPT_TLS_NOT_REQUIRED, Notice, reported
-from .templates import DELAY, FAILURE, Template, Templates, expand
+from .templates import DELAY, FAILURE, Template, Templates, expand, header_from_format
 
 if TYPE_CHECKING:
     from postfixpy.config import View
@@ -109,7 +109,7 @@ class Report:
     def _headers(self, notice: Notice) -> Lines:
         template, encoding = self.template, self._content_encoding
         postmaster_subject = template.postmaster_subject if notice.postmaster else ""
-        yield f"From: {template.sender(getattr(self.view, 'header_from_format', 'obsolete'))}"
+        yield f"From: {template.sender(header_from_format(self.view))}"
         yield f"Subject: {postmaster_subject or template.subject}"
         yield f"To: {quote_822_local(notice.recipient)}"
         if self.original is not None and self.original.message_id:

@@ -107,6 +107,12 @@ def _built_in(kind: str) -> Template:
 BUILT_IN = {kind: _built_in(kind) for kind in KINDS}
 
 
+def header_from_format(view: "View") -> str:
+    """The parameter of that name, which is new in 3.7."""
+    value: str = getattr(view, "header_from_format", "obsolete")
+    return value
+
+
 class Templates:
     """The four templates, by kind: the built-in ones, or those that were given, parsed at first use."""
 
@@ -339,7 +345,7 @@ def dump(templates: Templates, view: "View") -> str:
         lines = [
             f"{kind}_template = <<EOF",
             f"Charset: {template.charset}",
-            f"From: {template.sender(getattr(view, 'header_from_format', 'obsolete'))}",
+            f"From: {template.sender(header_from_format(view))}",
             f"Subject: {template.subject}",
         ]
         if template.postmaster_subject:
