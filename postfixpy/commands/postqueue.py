@@ -18,7 +18,14 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from postfixpy import log
-from postfixpy.commands.queue_tools import command_view, enter_queue, owns_queue, read_options, run_command
+from postfixpy.commands.queue_tools import (
+    become_owner,
+    command_view,
+    enter_queue,
+    owns_queue,
+    read_options,
+    run_command,
+)
 from postfixpy.errors import FatalError
 from postfixpy.ipc.attributes import ProtocolError, decode_long, decode_text
 
@@ -225,13 +232,11 @@ def write_list(form: Show, messages: Iterator["Message"]) -> None:
 
 def read_directly(view: "View", queue: "Queue") -> Iterator["Message"]:
     """The messages of the queue itself, read with the rights of its owner."""
-    from postfixpy.services.showq import lister
+    from postfixpy.mail.listing import Lister
 
-    if os.geteuid() == 0:
-        from postfixpy.ipc.jail import drop_privileges
-
-        drop_privileges("", view.mail_owner, view)
-    return lister(view, queue).messages()
+    lister = Lister.of(view, queue)
+    become_owner(view)
+    return lister.messages()
 
 
 class _Words:

@@ -23,7 +23,15 @@ import time
 from collections.abc import Callable, Iterator
 
 from postfixpy import log
-from postfixpy.commands.queue_tools import command_view, enter_queue, log_as, owns_queue, read_options, run_command
+from postfixpy.commands.queue_tools import (
+    become_owner,
+    command_view,
+    enter_queue,
+    log_as,
+    owns_queue,
+    read_options,
+    run_command,
+)
 from postfixpy.errors import FatalError
 from postfixpy.mail import queue as queues
 from postfixpy.mail import queue_id
@@ -70,10 +78,7 @@ def _main(argv: list[str]) -> int:
     log_as(argv[0], view)
     os.umask(0o022)
     queue = enter_queue(view)
-    if os.geteuid() == 0:
-        from postfixpy.ipc.jail import drop_privileges
-
-        drop_privileges("", view.mail_owner, view)
+    become_owner(view)
     keeper = Superintendent(queue, view.enable_long_queue_ids, verbose=any(letter == "v" for letter, _ in found))
     _catch_signals(keeper)
     try:

@@ -58,6 +58,21 @@ def owns_queue(view: "View") -> bool:
         return False
 
 
+def become_owner(view: "View") -> None:
+    """Go on as mail_owner, whose the queue is; for root only, others have no choice. Raises FatalError.
+
+    What is found in the queue then has the owner's power at most, and new directories belong to the owner.
+    """
+    if os.geteuid() != 0:
+        return
+    from postfixpy.ipc.jail import user_ids
+
+    uid, gid = user_ids(view.mail_owner)
+    os.setgid(gid)
+    os.initgroups(view.mail_owner, gid)
+    os.setuid(uid)
+
+
 def log_as(program: str, view: "View") -> None:
     """Log to standard error as `program`, and to the mail log. Raises FatalError for a bad log parameter."""
     from postfixpy.ipc import logging

@@ -8,8 +8,9 @@ Source: showq(8). The bounce log, the original recipient and the log's name are 
 
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from postfixpy import log
 
@@ -18,6 +19,9 @@ from . import queue as queues
 from .addresses import quote_822_local
 from .queue import Queue, QueueFile
 from .records import Kind, RecordError, RecordFile, leading_int
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
 
 QUEUES = (queues.MAILDROP, queues.ACTIVE, queues.INCOMING, queues.DEFERRED, queues.HOLD)
 _SIZE_CHARACTERS = b"0123456789 "
@@ -70,6 +74,18 @@ class Lister:
         self.utf8 = utf8
         self.now = now
         self.logs = logs
+
+    @classmethod
+    def of(cls, view: "View", queue: Queue) -> "Lister":
+        """The lister that a configuration describes."""
+        return cls(
+            queue,
+            empty_address=view.empty_address_recipient,
+            duplicates=view.duplicate_filter_limit,
+            utf8=view.smtputf8_enable,
+            now=time.time,
+            logs=(queues.DEFER, queues.BOUNCE) if view.release >= (3, 11) else (queues.DEFER,),
+        )
 
     def messages(self) -> Iterator[Message]:
         """Every complete message. What cannot be read gets a warning; nothing is raised."""

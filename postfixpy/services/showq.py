@@ -8,35 +8,18 @@ sent since 3.11, and only then is the bounce log read.
 """
 
 import asyncio
-import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from postfixpy.ipc.attributes import ProtocolError, Value, encode, encode_long
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.service import Service
 from postfixpy.mail.listing import Lister, Message
-from postfixpy.mail.queue import BOUNCE, DEFER, Queue
+from postfixpy.mail.queue import Queue
 from postfixpy.services.error import refuse_words
-
-if TYPE_CHECKING:
-    from postfixpy.config import View
 
 PROTOCOL = "mail_queue_list_protocol"
 
 _BLOCK = 1 << 16
-
-
-def lister(view: "View", queue: Queue) -> Lister:
-    """The lister that a configuration describes."""
-    return Lister(
-        queue,
-        empty_address=view.empty_address_recipient,
-        duplicates=view.duplicate_filter_limit,
-        utf8=view.smtputf8_enable,
-        now=time.time,
-        logs=(DEFER, BOUNCE) if view.release >= (3, 11) else (DEFER,),
-    )
 
 
 def encode_message(message: Message, *, modern: bool = True) -> Iterator[bytes]:
@@ -72,7 +55,7 @@ class Showq(Service):
         modern = view.release >= (3, 11)
         block = bytearray()
         try:
-            for message in lister(view, queue).messages():
+            for message in Lister.of(view, queue).messages():
                 for piece in encode_message(message, modern=modern):
                     block += piece
                     if len(block) >= _BLOCK:

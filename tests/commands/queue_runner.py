@@ -49,7 +49,8 @@ class Site:
         self.queue = Queue("", "deferred, defer", 1)
         monkeypatch.chdir(directory)
         # The test must stay who it is.
-        monkeypatch.setattr("postfixpy.ipc.jail.drop_privileges", lambda *arguments: None)
+        for name in ("setgid", "initgroups", "setuid"):
+            monkeypatch.setattr(f"os.{name}", lambda *arguments: None)
         for name in ("MAIL_CONFIG", "POSTLOG_SERVICE", "POSTLOG_HOSTNAME"):
             monkeypatch.setenv(name, "")
 
