@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from postfixpy import log
+from postfixpy.lookup import quoting
 
 ATOM, QUOTED, COMMENT, LITERAL, ADDRESS, GROUP = "atom", "quoted", "comment", "literal", "address", "group"
 """Kinds of tokens that have text (GROUP: the colon behind a group's name). The other kinds are the operator itself."""
@@ -22,10 +23,6 @@ MAX_OTHER_TEXT = 250
 """Bytes of comments and phrases beside one address in a header; more is stripped (CERT advisory CA-2003-07)."""
 
 _OPERATORS = '|%!()<>@,;:\\".[]'
-_PLAIN = r'[^\x00-\x20\x7f()<>@,;:\\"\[\].]+'
-_DOT_STRING = re.compile(rf"{_PLAIN}(?:\.{_PLAIN})*")
-_DOT_STRING_BARE = re.compile(rf"{_PLAIN}(?:[.@]{_PLAIN})*")
-_QUOTE_822 = re.compile(r'["\\\r]')
 _QUOTE_821 = re.compile(r'["\\\r\n]')
 _BLANK = " \t\r\n"
 
@@ -51,12 +48,7 @@ def quote_822_local(address: str, *, bare: bool = False) -> str:
 
     A source route (``@a,b:``) is copied. `bare`: the whole text is a local part, even with "@".
     """
-    start = address.find(":") + 1 if address[:1] == "@" else 0
-    at = -1 if bare else address.rfind("@", start)
-    end = len(address) if at < 0 else at
-    if _DOT_STRING.fullmatch(address, start, end):
-        return address
-    return address[:start] + '"' + _QUOTE_822.sub(r"\\\g<0>", address[start:end]) + '"' + address[end:]
+    return quoting.quote(address, bare_local=bare)
 
 
 def quote_821_local(address: str) -> str:
@@ -64,38 +56,14 @@ def quote_821_local(address: str) -> str:
     end = address.rfind("@")
     if end < 0:
         end = len(address)
-    if _DOT_STRING.fullmatch(address, 0, end):
+    if quoting.is_dot_string(address[:end]):
         return address
     return '"' + _QUOTE_821.sub(r"\\\g<0>", address[:end]) + '"' + address[end:]
 
 
 def unquote_822_local(address: str) -> str:
     """`address` from external to internal form: quotes and backslashes of the local part are removed."""
-    start = address.find(":") + 1 if address[:1] == "@" else 0
-    if '"' not in address and "\\" not in address:
-        return address
-    out: list[str] = []
-    quoted = False
-    kept, domain_at = 0, -1  # the last bare "@": how much text was there before it, and where it is
-    position = start
-    while position < len(address):
-        char = address[position]
-        if char == '"':
-            quoted = not quoted
-            position += 1
-            continue
-        if char == "@" and not quoted:
-            kept, domain_at = len(out), position
-        elif char == "\\":
-            position += 1
-            if position == len(address):
-                break
-            char = address[position]
-        out.append(char)
-        position += 1
-    if domain_at < 0:
-        return address[:start] + "".join(out)
-    return address[:start] + "".join(out[:kept]) + address[domain_at:]
+    return quoting.unquote(address)
 
 
 class Token:
