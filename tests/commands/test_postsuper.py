@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from postfixpy.mail import queue_id
+from postfixpy.mail.queue import Queue
 
 from .queue_runner import T
 
@@ -323,3 +324,29 @@ def test_same_as_the_real_one(site, arguments):
         return done.status, done.err
 
     assert outcome(ours) == outcome(real)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("long", [False, True])
+def test_the_real_one_finds_our_names_and_places_right(site, long):
+    """Ids, inode numbers and hashing of `mail.queue` as the real postsuper -S computes them."""
+    if os.getuid() != 0:
+        pytest.skip("the real one wants root")
+    hashing = "hash_queue_names = deferred, active\nhash_queue_depth = 3"
+    site.configure(f"enable_long_queue_ids = {'yes' if long else 'no'}\n{hashing}")
+    site.queue = Queue("", "deferred, active", 3)
+    for number in range(20):
+        site.add(("deferred", "active", "hold", "incoming")[number % 4], number=number * 7, long=long)
+    files = site.files()
+    for root, _, names in os.walk(site.directory):
+        os.chmod(root, 0o755)
+        for name in (root, *(os.path.join(root, file) for file in names)):
+            shutil.chown(name, "postfix")
+    os.chown(site.directory, 0, 0)
+    for directory in [site.directory, *site.directory.parents][:4]:
+        os.chmod(directory, 0o755)
+    real = subprocess.run(
+        ["postsuper", "-c", str(site.directory / "etc"), "-S"], capture_output=True, text=True, check=False
+    )
+    assert (real.returncode, real.stderr) == (0, "")
+    assert site.files() == files
