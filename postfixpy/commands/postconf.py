@@ -273,13 +273,13 @@ def _check_options(request: Request, release: Release) -> None:
 def _check_options_before_2_11(request: Request, release: Release) -> None:
     """One set of modes, of which one may be chosen; -e by a value from 2.8."""
     options = request.options
+    if release >= (2, 10):
+        _check_options_of_2_10(options)
     modes = [mode for mode in ("a", "A", "b", "d", "e", "#", "m", "M", "l", "n", "t", "X") if mode in options]
     if len(modes) > 1:
         names = "-a, -A, -b, -d, -e, -#, -m, -l and -n" if release >= (2, 6) else "-a, -A, -b, -d, -e, -m, -l and -n"
         if release >= (2, 9):
             names = "-a, -A, -b, -d, -e, -#, -l, -m, -M and -n"
-        if release >= (2, 10):
-            names = "-a, -A, -b, -d, -e, -#, -l, -m, -M, -n, and -X"
         raise FatalError(f"specify one of {names}")
     if not modes and release >= (2, 8) and request.arguments and "=" in request.arguments[0]:
         options.add("e")
@@ -288,6 +288,16 @@ def _check_options_before_2_11(request: Request, release: Release) -> None:
 
 
 BUFFER = 4096
+
+
+def _check_options_of_2_10(options: set[str]) -> None:
+    modes = "-a, -A, -b, -d, -e, -#, -l, -m, -M, "
+    if len(options & set("aAbde#lmMX")) > 1:
+        raise FatalError(f"specify one of {modes}and -X")
+    if "n" in options and options & set("aAbde#lmMX"):
+        raise FatalError(f"do not specify -n with {modes}or -X")
+    if "o" in options and options & set("aAbde#lmX"):
+        raise FatalError("do not specify -o with -a, -A, -b, -d, -e, -#, -l, -m, or -X")
 
 
 def _write(lines: Iterable[str]) -> None:

@@ -176,6 +176,8 @@ def _name_error(source: str, operators: str, level: int) -> Part | None:
     rest = source[position:].lstrip(BLANKS) if level >= 2 else source[position:]
     if not rest or rest[0] in operators:
         return None
+    if level == 0:
+        return ("!", (), f'macro name syntax error: "{source}"')
     return ("!", (), f'attribute name syntax error at: "...{source[:position]}>>>{first(source[position:])}"')
 
 

@@ -205,7 +205,7 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
             patterns.append(pattern)
     result = "".join(f"{pattern} " for pattern in patterns)
     if trace is not None:
-        trace(f"mynetworks_core: {result}")
+        trace(result)
     return result
 
 

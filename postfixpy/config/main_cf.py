@@ -52,13 +52,15 @@ def parse_settings(text: str, path: str, release: Release, preset: dict[str, str
         values.update(preset)
         lines.update(dict.fromkeys(preset, 0))
     warn_null = release >= (3, 9)
-    for first, _, line in logical_lines(text, path, log.warning, warn_null=warn_null):
+    for first, last, line in logical_lines(text, path, log.warning, warn_null=warn_null):
         try:
             name, value = split_name_value(line, empty_name=release < (3, 4))
         except ValueError as error:
             raise FatalError(f'{path}, line {first}: {error}: "{line}"') from None
         if name in values and values[name] != value and release >= (2, 11):
-            log.warning(f"{path}, line {first}: overriding earlier entry: {name}={values[name]}")
+            # 2.11 counts to the last line of the new setting.
+            number = first if release >= (3, 0) else last
+            log.warning(f"{path}, line {number}: overriding earlier entry: {name}={values[name]}")
         values[name] = value
         lines[name] = first
     return settings

@@ -126,7 +126,7 @@ def is_content(line: str) -> bool:
 def _options(release: Release) -> str:
     if release >= (2, 10):
         return "-e, -X, or -#"
-    return "-e or -#" if release >= (2, 6) else "-e"
+    return "-e or -#" if release >= (2, 6) else "edit"
 
 
 def parse_requests(mode: str, arguments: list[str], rules: Rules) -> list[tuple[str, str]]:
@@ -148,8 +148,8 @@ def parse_requests(mode: str, arguments: list[str], rules: Rules) -> list[tuple[
             except ValueError as error:
                 raise FatalError(f'{error}: "{text}"') from None
         else:
-            if release < (2, 10) and (not text or "=" in text):
-                raise FatalError("-# requires parameter names only")
+            if release < (2, 11) and (not text or "=" in text):
+                raise FatalError(f"{'-X or ' if release >= (2, 10) else ''}-# requires parameter names only")
             if not text:
                 raise FatalError("-X or -# requires non-blank parameter names")
             if "=" in text:

@@ -85,6 +85,8 @@ def parse_request(what: str, mode: str, text: str, rules: Rules) -> Request:
         if request.parameter == "*":
             raise FatalError("-Pe does not accept wild-card parameter name")
         if mode == EDIT and any(blank in value for blank in BLANKS):
+            if rules.release < (3, 0):
+                raise FatalError(f'whitespace in parameter value: "{text}"')
             raise FatalError("-Pe does not accept whitespace in parameter value")
     return request
 

@@ -110,8 +110,13 @@ class Names:
         interfaces, style, protocols = (
             self._network_setting(each) for each in ("inet_interfaces", "mynetworks_style", "inet_protocols")
         )
-        trace = log.info if self.verbose else None
+        trace = self._trace if self.verbose else None
         return host.networks(interfaces, protocols, style, trace)
+
+    def _trace(self, text: str) -> None:
+        if text.endswith(" "):
+            text = f"{'mynetworks_core' if self.release >= (3, 0) else 'mynetworks'}: {text}"
+        log.info(text)
 
     def _network_setting(self, name: str) -> str:
         value = None if self.defaults_only else self.evaluate_setting(name)
