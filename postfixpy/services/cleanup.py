@@ -214,6 +214,9 @@ class Session:
         mail = self.mail
         if not mail.going:
             return  # until the client is ready for the verdict
+        if kind == Kind.MILTER_COUNT and payload.strip() not in (b"", b"0"):
+            log.warning(f"{mail.queue_id}: the client has Milters, which are not supported: message not accepted")
+            raise RecordError(f"{self.channel.peer} socket: Milter state")
         if kind in _HIDDEN:
             log.warning(f"{mail.queue_id}: record type {ord(kind)} not allowed - discarding this message")
             mail.errors |= STAT_BAD

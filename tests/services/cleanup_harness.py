@@ -4,7 +4,7 @@ import asyncio
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,6 +13,7 @@ from postfixpy.ipc.attributes import encode as encode_list
 from postfixpy.ipc.attributes import parse
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.cleanup import CleanupResult, Flags
+from postfixpy.ipc.rewrite import RewriteClient
 from postfixpy.ipc.service import Context
 from postfixpy.mail.records import RecordFile, encode_record
 from postfixpy.services.cleanup import Cleanup
@@ -125,12 +126,12 @@ class Harness:
         text = {**MAIN, "queue_directory": str(self.directory), **parameters}
         (self.directory / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in text.items()))
 
-    async def start(self, rewriter: Any = None) -> Cleanup:
+    async def start(self, rewriter: RewriteClient | None = None) -> Cleanup:
         view = config.load(str(self.directory)).view()
         service = Cleanup(Context(config=None, view=view, program="cleanup", service="cleanup"))  # type: ignore[arg-type]
         await service.pre_jail()
         await service.start()
-        service.rewriter = rewriter or Rewriter()
+        service.rewriter = rewriter or cast("RewriteClient", Rewriter())
         self.service = service
         return service
 
@@ -201,5 +202,6 @@ async def serve_once(path: str, protocol: str, answer: list[tuple[str, Any]]) ->
         told.append(dict(parsed[0]))
         writer.write(encode_list(answer))
         writer.close()
+        await writer.wait_closed()
 
     return await asyncio.start_unix_server(serve, path), told

@@ -5,6 +5,7 @@ service that receives mail takes one for each message, and pauses when there is 
 """
 
 import os
+import stat
 
 READ_FD, WRITE_FD = 3, 4
 
@@ -18,8 +19,17 @@ class FlowControl:
 
     @classmethod
     def inherited(cls) -> "FlowControl | None":
-        """The pipe from master; None when master did not start this process."""
-        return cls() if "GENERATION" in os.environ else None
+        """The pipe from master; None when master did not start this process, or gave it none."""
+        if "GENERATION" not in os.environ:
+            return None
+        try:
+            if not all(stat.S_ISFIFO(os.fstat(fd).st_mode) for fd in (READ_FD, WRITE_FD)):
+                return None
+        except OSError:
+            return None
+        os.set_blocking(READ_FD, False)
+        os.set_blocking(WRITE_FD, False)
+        return cls()
 
     def take(self) -> bool:
         """Take a token; False when there is none."""
