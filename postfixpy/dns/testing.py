@@ -21,7 +21,7 @@ import dns.rdatatype
 import dns.rrset
 
 
-class TestZone:
+class ZoneServer:
     """Answers by a list of records."""
 
     def __init__(self, lines: Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class TestZone:
 
 
 class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, zone: TestZone) -> None:
+    def __init__(self, zone: ZoneServer) -> None:
         self.zone = zone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +70,7 @@ class _Datagrams(asyncio.DatagramProtocol):
             self.transport.sendto(reply, addr)  # type: ignore[attr-defined]  # a datagram transport
 
 
-async def serve(zone: TestZone, address: str, port: int) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
+async def serve(zone: ZoneServer, address: str, port: int) -> tuple[asyncio.DatagramTransport, asyncio.Server]:
     """Start serving; close both results to stop."""
 
     async def stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -92,7 +92,7 @@ async def serve(zone: TestZone, address: str, port: int) -> tuple[asyncio.Datagr
 
 async def _main() -> None:
     address, port = sys.argv[1], int(sys.argv[2])
-    await serve(TestZone(sys.stdin.read().splitlines()), address, port)
+    await serve(ZoneServer(sys.stdin.read().splitlines()), address, port)
     print("ready", flush=True)
     await asyncio.Event().wait()
 
