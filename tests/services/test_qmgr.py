@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from postfixpy import config
+from postfixpy import config, log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.rewrite import ANNOUNCEMENT, Resolve, ResolveReply
@@ -45,6 +45,17 @@ def test_its_own_time_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     found = service(tmp_path, "qmgr_daemon_timeout = 77s", "qmgr_ipc_timeout = 33s")
     asyncio.run(found.pre_jail())
     assert (found.watchdog_time(), found.reporter.timeout) == (77, 33)
+
+
+def test_a_fatal_error_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    texts: list[str] = []
+    monkeypatch.setattr("os._exit", ended.append)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    old = log.set_sink(lambda severity, text: texts.append(f"{severity}: {text}"))
+    service(tmp_path)._fatal(FatalError("no more"))
+    log.set_sink(old)
+    assert (ended, texts) == ([1], ["fatal: no more"])
 
 
 def test_mail_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,9 @@ Order, as in qmgr(8): return the bounce log; set a damaged file aside; read more
 recipients are left over and the message is too old, return the defer log, else warn the sender of the delay when it is
 time; finally put the message off, or remove it.
 
+Differs from Postfix: a message whose bounce log could not be returned is kept even when its defer log could be, so
+that the other notice is sent later.
+
 The next attempt is after as long as the message has been in the queue, within minimal_backoff_time and
 maximal_backoff_time.
 """
@@ -35,9 +38,11 @@ class Step(Enum):
 
 @dataclass(slots=True)
 class Progress:
-    """Which steps have been taken for a message since its recipients were tried."""
+    """Which steps have been taken for a message since its recipients were tried; `failed`: a bounce or trace log could
+    not be returned, and waits for another attempt."""
 
     bounced: bool = False
+    failed: bool = False
     checked: bool = False
     traced: bool = False
     notified: bool = False

@@ -251,7 +251,7 @@ def _candidate(current: Job, now: float) -> Job | None:
     while job is not None:
         if not job.children and job.blocked != transport.epoch:
             total = job.most_entries
-            waited = now - job.message.queued_at + 1
+            waited = int(now) - job.message.queued_at + 1
             if 0 < total - job.selected <= slots:
                 score = waited / total
                 if score > best_score:

@@ -65,6 +65,7 @@ class Manager:
         self._tasks: set[asyncio.Task[None]] = set()
         self._hungry = asyncio.Event()
         self._pump_planned = False
+        self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._run_timer: asyncio.TimerHandle | None = None
         # The scheduler's clock does not jump when somebody sets the wall clock.
@@ -95,6 +96,7 @@ class Manager:
 
     async def stop(self) -> None:
         """End all tasks. Agents finish what they do; its result is found in the queue files."""
+        self._stopped = True
         for timer in (self._timer, self._run_timer):
             if timer is not None:
                 timer.cancel()
@@ -126,6 +128,8 @@ class Manager:
 
     def _pump(self) -> None:
         self._pump_planned = False
+        if self._stopped:
+            return
         try:
             self.scheduler.advance(self._epoch + time.monotonic())
             for decision in self.scheduler.decide():
@@ -232,7 +236,7 @@ class Manager:
         now = self.store.clock()
         message = Message(
             Envelope(queue_id),
-            queued_at=self._epoch + time.monotonic(),
+            queued_at=int(self._epoch + time.monotonic()),
             active_arrival=int(now * 1_000_000),
             run_deferred=mode.run_deferred,
         )
@@ -299,7 +303,8 @@ class Manager:
             match next_step(message, progress, settings, now, bounce_log=bounce_log):
                 case Step.BOUNCE:
                     progress.bounced = True
-                    message.deferred |= not await self.notices.bounce(message)
+                    progress.failed |= not await self.notices.bounce(message)
+                    message.deferred |= progress.failed
                 case Step.CHECK:
                     progress.checked = True
                     if not store.usable(queue_id):
@@ -314,7 +319,7 @@ class Manager:
                 case Step.TRACE:
                     progress.traced = True
                     if not await self.notices.trace(message):
-                        message.deferred = True
+                        message.deferred = progress.failed = True
                     elif message.envelope.trace_offset:
                         store.kill_trace_request(message)
                 case Step.EXPIRE:
@@ -322,7 +327,7 @@ class Manager:
                     sender = self.intake.external(message.envelope.from_)
                     status = expiry(message, settings, now)
                     log.info(f"{queue_id}: from=<{sender}>, status={status}, returned to sender")
-                    message.deferred = not await self.notices.expire(message)
+                    message.deferred = not await self.notices.expire(message) or progress.failed
                 case Step.WARN:
                     progress.notified = True
                     if await self.notices.warn(message):

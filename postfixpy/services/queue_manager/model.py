@@ -25,6 +25,7 @@ ERROR, RETRY = "error", "retry"
 class Message:
     """One message in the active queue.
 
+    queued_at      when it became active, in whole seconds, as its age counts for the scheduler
     deferred       some recipient must be tried again (a delivery agent, or a notification, failed)
     entries        delivery requests in memory; at 0 all recipients in memory have been tried
     in_core, slots recipients in memory, and how many may be
@@ -35,7 +36,7 @@ class Message:
     """
 
     envelope: Envelope
-    queued_at: float
+    queued_at: int
     active_arrival: int = 0  # microseconds
     deferred: bool = False
     flush: bool = False

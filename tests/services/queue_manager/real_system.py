@@ -26,7 +26,7 @@ sys.exit(main(["qmgr", *sys.argv[1:]]))
 """
 
 _SPY = """#!{python}
-import json, os, sys, time
+import asyncio, json, os, sys
 sys.path.insert(0, {repository!r})
 os.environ["POSTFIXPY_VERSION"] = {version!r}
 from postfixpy.ipc.delivery import ANNOUNCEMENT, Result
@@ -46,6 +46,8 @@ class Spy(Service):
             for recipient in lists[1:]:
                 file.seek(int(dict(recipient)["offset"]))
                 file.write(b"D")
+        while os.path.exists(os.path.join(os.path.dirname(os.getcwd()), "data", "hold")):
+            await asyncio.sleep(0.02)
         channel.send_message(Result.of(None, 0))
         await channel.wait_readable()
 
@@ -94,7 +96,9 @@ class RealSystem:
         path.chmod(0o755)
 
     def add_spy(self) -> None:
-        """The program "spy": a delivery agent that notes its requests for `requests`. Before the start."""
+        """The program "spy": a delivery agent that notes its requests for `requests`. Before the start.
+
+        It answers none while the file data/hold exists."""
         self._program("spy", _SPY)
 
     def requests(self) -> list[list[dict[str, str]]]:

@@ -191,6 +191,37 @@ def test_bounce_that_cannot_be_sent_defers(spool: Spool) -> None:
     assert spool.where(queue_id) == []
 
 
+def test_expired_mail_is_kept_while_its_bounce_cannot_be_sent(spool: Spool) -> None:
+    async def bounce_one(service: str, request: DeliveryRequest) -> Answer:
+        write(spool, "bounce", request.queue_id, b"something")
+        return None, -1
+
+    spool.answer = bounce_one
+    spool.notices.fail = {"bounce"}
+    queue_id = spool.submit(["a@x"], arrival=spool.now - 6 * 86400)
+    play(spool, nothing)
+    assert spool.notices.calls == [f"bounce {queue_id}", f"expire {queue_id}"]
+    assert spool.where(queue_id) == ["deferred"]
+
+
+def test_a_bug_in_the_scheduler_ends_the_process(spool: Spool) -> None:
+    queue_id = spool.submit(["a@x"])
+
+    def broken() -> list[object]:
+        raise IndexError("oops")
+
+    async def main() -> None:
+        manager = await spool.start("smtp")
+        manager.scheduler.decide = broken  # type: ignore[method-assign,assignment]
+        while not spool.fatal:  # noqa: ASYNC110  # nothing announces it
+            await asyncio.sleep(0)
+        await spool.stop()
+
+    asyncio.run(main())
+    assert spool.fatal[0].startswith("queue manager: unexpected IndexError at test_manager.py:")
+    assert spool.where(queue_id) == ["active"], "the next one takes it up"
+
+
 def test_empty_bounce_log_is_removed(spool: Spool) -> None:
     queue_id = spool.submit(["a@x"])
     Path(spool.queue.path("bounce", queue_id)).touch()

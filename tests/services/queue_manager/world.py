@@ -51,7 +51,7 @@ class World:
 
     def new(self, queue_id: str, later: int = 0, **facts: Any) -> Message:
         envelope = Envelope(queue_id, sender="s@example.com", unread=later, next_offset=100 if later else 0)
-        message = Message(envelope, queued_at=self.now, **facts)
+        message = Message(envelope, queued_at=int(self.now), **facts)
         self.scheduler.admit(message)
         return message
 
