@@ -2,6 +2,8 @@
 
     postfixpy link --commands DIR     sendmail, mailq, postconf...: put DIR in PATH, or link sendmail_path to it
     postfixpy link --daemons DIR      smtp, qmgr, cleanup...: DIR is usable as, or in, a Postfix daemon_directory
+    ... --postfix-version 3.7         for programs that work beside a real Postfix of that release: internal protocols
+                                      differ by release, and a real master gives its children no environment
 
 Each is a script of a few lines for this interpreter, by absolute path and isolated (-I), because master gives its
 children no PATH and a working directory that others may write. A script does not see the name that master called it by,
@@ -14,15 +16,16 @@ import sys
 MARK = "# Written by: postfixpy link"
 
 
-def script(root: str, interpreter: str) -> str:
+def script(root: str, interpreter: str, release: str = "") -> str:
     """The text of an executable; `root` is the directory that holds the package, `interpreter` is absolute."""
+    setting = f'os.environ["POSTFIXPY_VERSION"] = {release!r}\n' if release else ""
     return f"""\
 #!{interpreter} -I
 {MARK}
 import os
 import sys
 
-sys.path.append({root!r})
+{setting}sys.path.append({root!r})
 from postfixpy.__main__ import run
 
 name = os.path.basename(sys.argv[0])
@@ -33,19 +36,27 @@ sys.exit(run(name, [name, *sys.argv[1:]]))
 def main(argv: list[str]) -> int:
     """Write the executables. Returns the exit status: 64 for wrong usage, 1 when a file cannot be written."""
     from postfixpy.commands import COMMANDS
+    from postfixpy.config import database
     from postfixpy.services import PROGRAMS
 
     names = {"--commands": sorted(set(COMMANDS) - {"link", "sink"}), "--daemons": sorted({*PROGRAMS, "master"})}
     arguments = argv[1:]
-    if not arguments or len(arguments) % 2 or any(option not in names for option in arguments[::2]):
-        sys.stderr.write("usage: postfixpy link [--commands DIR] [--daemons DIR]\n")
+    known = {*names, "--postfix-version"}
+    if not arguments or len(arguments) % 2 or any(option not in known for option in arguments[::2]):
+        sys.stderr.write("usage: postfixpy link [--commands DIR] [--daemons DIR] [--postfix-version X.Y]\n")
         return 64
+    pairs = list(zip(arguments[::2], arguments[1::2], strict=True))
+    release = next((value for option, value in pairs if option == "--postfix-version"), "")
+    if release:
+        database(release)  # a FatalError names the releases there are
     if len(sys.executable) + 6 > 255:
         sys.stderr.write(f"postfixpy link: the interpreter's path is too long for a script: {sys.executable}\n")
         return 1
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    text = script(root, sys.executable)
-    for option, directory in zip(arguments[::2], arguments[1::2], strict=True):
+    text = script(root, sys.executable, release)
+    for option, directory in pairs:
+        if option not in names:
+            continue
         for name in names[option]:
             problem = _write(os.path.join(directory, name), text)
             if problem:

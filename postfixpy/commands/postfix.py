@@ -8,7 +8,7 @@ the mail log, and to standard error at a terminal or when there is no log, as ``
 Differs from Postfix
 - It does the work itself; there is no shell script, and daemon_directory need not exist.
 - A user other than root may run a mail system whose queue directory that user owns.
-- ``start-fg`` stays in front of master, passes SIGINT, SIGTERM and SIGQUIT on to it, and returns its exit status.
+- ``start-fg`` becomes master itself, in the session of whoever started it when it cannot have its own.
 - set-permissions, upgrade-configuration, tls and non-bdb are an installed Postfix's own scripts, and are not done here.
 """
 
@@ -228,23 +228,14 @@ class Control:
         return self.do_start(foreground=True)
 
     def _master_in_front(self) -> int:
+        """Become master, so that whoever started this command knows, watches and kills the right process."""
         from postfixpy.ipc.launch import command_line
 
         argv = command_line("master")
-        if os.getpid() == 1:
-            os.execv(argv[0], [*argv, "-i"])
-        pid = _spawn([*argv, "-s"])
-
-        def forward(signal_number: int, frame: object) -> None:
-            try:
-                os.kill(pid, signal_number)
-            except ProcessLookupError:
-                pass  # it has just ended
-
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP):
-            signal.signal(number, forward)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return status if status >= 0 else 128 - status
+        try:
+            os.execv(argv[0], [*argv, "-i" if os.getpid() == 1 else "-s"])
+        except OSError as error:
+            raise FatalError(f"{argv[0]}: {os.strerror(error.errno or 0)}") from None
 
     def do_stop(self) -> int:
         """End the mail system, by force if need be."""

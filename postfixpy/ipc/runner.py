@@ -53,6 +53,7 @@ def run(argv: list[str], factory: Factory) -> int:
     """Run the service that `factory` makes; argv[0] is the program's name. Returns the exit status."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # not Python's traceback
     program = os.path.basename(argv[0])
     _name_process(program)
     try:
@@ -272,8 +273,14 @@ class Process:
         if self._ending:
             return
         self._listeners.yield_turn()
-        if not self._told and not self._tasks:
-            self._loop.call_later(0 if OUR_MASTER in os.environ else QUIET, self._tell_served)
+        if not self._tasks:
+            self._count_served()
+
+    def _count_served(self) -> None:
+        if OUR_MASTER in os.environ:
+            self._tell_served()
+        elif not self._told:
+            self._loop.call_later(QUIET, self._tell_served)
 
     def _tell_served(self) -> None:
         """Once: let master count a client, because it takes a process that dies before its first for a broken one.
@@ -309,8 +316,7 @@ class Process:
         self._served += 1
         if self._ending:
             return
-        if not self._told:
-            self._loop.call_later(0 if OUR_MASTER in os.environ else QUIET, self._tell_served)
+        self._count_served()
         limit = self._view.max_use * max(1, self.context.sessions or 100)
         if 0 < limit <= self._served and not self.service.single:
             self.end()

@@ -234,7 +234,8 @@ def _detach(*, keep_output: bool, session: bool) -> None:
         try:
             os.setsid()
         except OSError as error:
-            if os.getsid(0) != os.getpid():
+            # Started in the foreground by a shell with job control, we lead a process group and cannot leave it.
+            if os.getsid(0) != os.getpid() and not keep_output:
                 raise FatalError(
                     f"unable to set session and process group ID: {os.strerror(error.errno or 0)}"
                 ) from None

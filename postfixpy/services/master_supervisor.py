@@ -228,7 +228,7 @@ class Supervisor:
         self._exit = number
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         self.logger.without_postlogd()
-        if os.getpgrp() == os.getpid() != 1:
+        if os.getsid(0) == os.getpid() != 1:
             os.killpg(0, signal.SIGTERM)
         for pid in self._pids:
             _kill(pid, signal.SIGTERM)
