@@ -72,6 +72,8 @@ def submit(options: "Options", view: "View") -> None:
         drop.cancel()
         raise
     if status:
+        if status & 0xFF:  # the exit status of postdrop
+            log.warning("mail_stream_cleanup: close error")
         raise FatalError(f"{who}: {drop.reason or _status_text(status)}", _exit_status(status))
     if options.trace:
         sys.stdout.write(f"Mail Delivery Status Report will be mailed to <{sender}>.\n")
