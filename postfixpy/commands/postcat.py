@@ -12,20 +12,17 @@ Output and diagnostics are Postfix's, byte for byte.
 import os
 import sys
 import time
-from typing import BinaryIO, TypeVar
 
 from postfixpy import log
 from postfixpy.commands.queue_tools import command_view, enter_queue, read_options, run_command
 from postfixpy.errors import FatalError
 from postfixpy.mail import queue as queues
 from postfixpy.mail import queue_id
-from postfixpy.mail.records import ENVELOPE, Kind, RecordError, RecordFile, leading_int, name_of
+from postfixpy.mail.records import ENVELOPE, Kind, RecordError, RecordFile, Source, leading_int, name_of
 
 _SEARCHED = (queues.MAILDROP, queues.INCOMING, queues.ACTIVE, queues.DEFERRED, queues.HOLD, queues.SAVED)
 _STAGES = ("-b (body text)", "-c config_dir", "-d (decimal record type)", "-e (envelope records)", "-h (header text)")
 _LETTERS = "bc:defhoqrs:v"
-
-T = TypeVar("T")
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +51,7 @@ def _main(argv: list[str]) -> int:
     for name in names:
         if queue is not None:
             with _find(queue, name) as file:
-                show.file(file, file.path)  # type: ignore[arg-type]  # has what RecordFile uses of a file
+                show.file(file, file.path)
             continue
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
@@ -96,7 +93,7 @@ class Show:
         self._out: list[bytes] = []
         self._complete = 0
 
-    def file(self, file: BinaryIO, name: str) -> None:
+    def file(self, file: Source, name: str) -> None:
         """Show one file; `name` is its name for texts. Raises FatalError."""
         try:
             self._file(file, name)
@@ -119,7 +116,7 @@ class Show:
     def _put(self, text: str) -> None:
         self._out.append(text.encode("utf-8", "surrogateescape"))
 
-    def _file(self, file: BinaryIO, name: str) -> None:
+    def _file(self, file: Source, name: str) -> None:
         self._skip(file, name)
         plain = not self.verbose
         records = RecordFile(file, name, follow_pointers=plain, skip_padding=plain, seek_end=plain)
@@ -138,7 +135,7 @@ class Show:
         except OSError as error:
             raise FatalError(f"seek error: {error.strerror}") from None
 
-    def _skip(self, file: BinaryIO, name: str) -> None:
+    def _skip(self, file: Source, name: str) -> None:
         if self.start == 0:
             return
         if name != "stdin":

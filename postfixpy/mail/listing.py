@@ -124,7 +124,7 @@ class Lister:
 
     def _message(self, file: QueueFile, state: os.stat_result) -> Message | None:
         """The message in `file`, as far as its sender; None when there is none."""
-        records = RecordFile(file, file.path)  # type: ignore[arg-type]  # has what RecordFile uses of a file
+        records = RecordFile(file, file.path)
         arrival, size = 0, -1
         try:
             for record in records:

@@ -13,7 +13,7 @@ open file, not for each process.
 """
 
 from collections.abc import Iterator
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from postfixpy.errors import PostfixError
 
@@ -112,6 +112,15 @@ _MAX_LENGTH_BYTES = 4
 
 class RecordError(PostfixError):
     """The record stream is damaged. str() is Postfix's warning text."""
+
+
+class Source(Protocol):
+    """What is needed of a file: a binary file of Python, or a `queue.QueueFile`."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def tell(self) -> int: ...
+    def seekable(self) -> bool: ...
 
 
 class Record(NamedTuple):
@@ -292,7 +301,7 @@ class RecordFile:
 
     def __init__(
         self,
-        file: BinaryIO,
+        file: Source,
         name: str,
         limit: int = 0,
         *,

@@ -73,7 +73,7 @@ class Smtp(DeliveryAgent):
         self.edge = Edge(resolver, {effects.Rewrite: self._rewrite, effects.Notify: self._notify})
 
     async def deliver(self, job: Job) -> int:
-        source = QueueFileSource(RecordFile(job.file, job.file.path))  # type: ignore[arg-type]  # reads as one does
+        source = QueueFileSource(RecordFile(job.file, job.file.path))
         state = Delivery(self.settings, job.request, source, time.time)
 
         async def corrupt(_: effects.Corrupt) -> None:
