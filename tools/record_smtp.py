@@ -28,6 +28,7 @@ from pathlib import Path
 
 from postfixpy.ipc import delivery as wire
 from postfixpy.ipc.attributes import encode, parse
+from postfixpy.mail.delivery import DeliveryRequest
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.records import Kind, encode_record
 from postfixpy.migrate import replay_smtp, scenario
@@ -169,6 +170,9 @@ class Services:
             self._listen(f"private/{name}", self._report)
         self._listen("private/rewrite", self._rewrite)
         self._listen("private/other", self._agent)
+        self._endpoints: dict[str, tuple[str, int]] = {}
+        self._destinations: dict[str, tuple[str, str]] = {}
+        self._listen("private/scache", self._cache)
         self._listen("public/cleanup", self._cleanup)
         self.log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.log.bind(os.path.join(directory, "public/postlog"))
@@ -215,7 +219,8 @@ class Services:
             values["dsn_orig_rcpt"],
             int(values["notify_flags"]),
         )
-        self.told.append(replay_smtp.show_append(path.rpartition("/")[2], int(values["flags"]), recipient, dsn))
+        line = replay_smtp.show_append(path.rpartition("/")[2], int(values["flags"]), recipient, dsn)
+        self.told.append(line.replace(" offset=", " @offset=", 1))
         sock.sendall(encode([("status", 0)]))
 
     def _agent(self, sock: socket.socket, path: str) -> None:
@@ -226,6 +231,39 @@ class Services:
         self.told.append(f"pass {path.rpartition('/')[2]} {head['nexthop']} {recipient['recipient']}")
         sock.sendall(wire.Result.of(None, 0).encode())
         sock.close()
+
+    def _cache(self, sock: socket.socket, path: str) -> None:
+        """scache(8), without its time limits."""
+        sock.sendall(encode([("protocol", "connection_cache_protocol")]))
+        dummy = encode([("dummy", "")])
+        while (pairs := read_list(sock)) is not None:
+            request, values = pairs[0][1], [value for _, value in pairs[1:]]
+            if request == "save_endp":
+                sock.sendall(dummy)
+                _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+                self._endpoints[values[1]] = (values[2], descriptors[0])
+                sock.sendall(encode([("status", 0)]))
+            elif request == "save_dest":
+                self._destinations[values[1]] = (values[2], values[3])
+                sock.sendall(encode([("status", 0)]))
+            else:
+                self._find(sock, request, values[0])
+
+    def _find(self, sock: socket.socket, request: str, label: str) -> None:
+        found = []
+        if request == "find_dest":
+            properties, label = self._destinations.get(label, ("", ""))
+            found.append(("property", properties))
+        endpoint = self._endpoints.pop(label, None)
+        if endpoint is None:
+            empty = [("property", "")] * (2 if request == "find_dest" else 1)
+            sock.sendall(encode([("status", 2), *empty]))
+            return
+        sock.sendall(encode([("status", 0), *found, ("property", endpoint[0])]))
+        read_list(sock)
+        socket.send_fds(sock, [b"x"], [endpoint[1]])
+        os.close(endpoint[1])
+        read_list(sock)
 
     def _rewrite(self, sock: socket.socket, path: str) -> None:
         sock.sendall(encode([("protocol", "trivial_rewrite_protocol")]))
@@ -274,9 +312,8 @@ def read_list(sock: socket.socket) -> list[tuple[str, str]] | None:
         buffer += data
 
 
-def queue_file(path: str, found: scenario.Scenario) -> tuple[int, list[int]]:
+def queue_file(path: str, found: scenario.Scenario, request: DeliveryRequest) -> tuple[int, list[int]]:
     """Write the queue file; returns the offset of the content and those of the recipients."""
-    request = replay_smtp.request_of(found)
     offsets = []
     data = bytearray(encode_record(Kind.SIZE, b" " * 95))
     data += encode_record(Kind.FROM, request.sender.encode())
@@ -364,19 +401,14 @@ def record(found: scenario.Scenario, daemon_directory: str, release: tuple[int, 
     for server in servers:
         server.start()
     dns = start_dns(found.zone)
-    request = replay_smtp.request_of(found)
-    content, offsets = queue_file(os.path.join(directory, "active", scenario.QUEUE_ID), found)
-    request.offset = content
-    for recipient, offset in zip(request.recipients, offsets, strict=True):
-        recipient.offset = offset
-    now = int(time.time() * 1_000_000)
-    age = request.stats.active_arrival - request.stats.incoming_arrival
-    request.stats.active_arrival, request.stats.incoming_arrival = now, now - age
-    request.stats.agent_handoff = 0
     program = found.value("program", "smtp")
     process, path = start_program(program, daemon_directory, directory, found.value("words").split())
+    outcomes, done = [], []
     try:
-        outcome = run_request(path, wire.pack(request, release), process)
+        for number in range(len(found.requests)):
+            outcome, marked = play_request(found, number, directory, path, process, release, services)
+            outcomes.append(outcome)
+            done += marked
     finally:
         time.sleep(0.3)
         process.send_signal(signal.SIGTERM)
@@ -386,17 +418,41 @@ def record(found: scenario.Scenario, daemon_directory: str, release: tuple[int, 
         for server in servers:
             server.listener.shutdown(socket.SHUT_RDWR)
             server.listener.close()
-    data = Path(directory, "active", scenario.QUEUE_ID).read_bytes()
-    done = [number + 1 for number, offset in enumerate(offsets) if data[offset : offset + 1] == b"D"]
-    told = [_number_offset(line, offsets) for line in services.told]
     connections = sorted((c for server in servers for c in server.chunks), key=lambda c: c[0])
     shutil.rmtree(directory)
-    text = replay_smtp.render(connections, services.lines + services.notices, told, outcome, done)
+    lines = services.lines + services.notices
+    text = replay_smtp.render(connections, lines, services.told, "\n".join(outcomes), done)
     return text.replace(directory, "$queue")
 
 
+def play_request(
+    found: scenario.Scenario,
+    number: int,
+    directory: str,
+    path: str,
+    process: subprocess.Popen[bytes],
+    release: tuple[int, int],
+    services: Services,
+) -> tuple[str, list[int]]:
+    """Send one request; returns its final status and which recipients were marked."""
+    request = replay_smtp.request_of(found, number)
+    file = Path(directory, "active", scenario.QUEUE_ID)
+    content, offsets = queue_file(str(file), found, request)
+    request.offset = content
+    for recipient, offset in zip(request.recipients, offsets, strict=True):
+        recipient.offset = offset
+    now = int(time.time() * 1_000_000)
+    age = request.stats.active_arrival - request.stats.incoming_arrival
+    request.stats.active_arrival, request.stats.incoming_arrival = now, now - age
+    request.stats.agent_handoff = 0
+    outcome = run_request(path, wire.pack(request, release), process)
+    services.told = [_number_offset(line, offsets) for line in services.told]
+    data = file.read_bytes()
+    return outcome, [n + 1 for n, offset in enumerate(offsets) if data[offset : offset + 1] == b"D"]
+
+
 def _number_offset(line: str, offsets: list[int]) -> str:
-    return re.sub(r"offset=(\d+)", lambda match: f"offset={offsets.index(int(match[1])) + 1}", line)
+    return re.sub(r"@offset=(\d+)", lambda match: f"offset={offsets.index(int(match[1])) + 1}", line)
 
 
 def run_request(path: str, request: bytes, process: subprocess.Popen[bytes]) -> str:

@@ -29,8 +29,8 @@ LINE_LIMIT = 2048
 """Longest record of content, as cleanup writes them (line_length_limit)."""
 
 
-def request_of(scenario: Scenario) -> DeliveryRequest:
-    """The delivery request of a scenario; offsets of recipients are counted up from 1."""
+def request_of(scenario: Scenario, number: int = 0) -> DeliveryRequest:
+    """A delivery request of a scenario; offsets of recipients are counted up from 1."""
     start = START * 1_000_000
     request = DeliveryRequest(
         flags=3,
@@ -44,7 +44,7 @@ def request_of(scenario: Scenario) -> DeliveryRequest:
         sender="sender@client.example",
         stats=MessageStats(start, start, start),
     )
-    for name, value in scenario.request:
+    for name, value in scenario.requests[number]:
         if name == "recipient":
             request.recipients.append(_recipient(value, len(request.recipients) + 1))
         elif name == "age":  # seconds before the message became active
@@ -166,31 +166,43 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     words = scenario.value("words").split()
     settings = Settings(view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"])
     reporter = _Reporter.make(view)
-    request = request_of(scenario)
-    marks = _Marks()
     clock = Clock(float(START))
     reporter.clock = lambda: int(clock.now * 1_000_000)
+    network = Network({server.address: server.connections for server in scenario.servers}, clock)
+    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter}
+    memory = Memory(network, clock, lambda outcome: 0, exchange=Zone(scenario.zone), **options)
+    outcomes, done = [], []
+    for number in range(len(scenario.requests)):
+        outcome, marked = _deliver(scenario, number, settings, reporter, memory)
+        outcomes.append(outcome)
+        done += marked
+    for found in memory.notices:
+        lines += show_notice(notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp))
+    for passed in memory.passed:
+        reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
+    wires = [(name, peer.chunks) for name, peer in network.peers]
+    return render(wires, lines, reporter.told, "\n".join(outcomes), done)
+
+
+def _deliver(
+    scenario: Scenario, number: int, settings: Settings, reporter: _Reporter, memory: Memory
+) -> tuple[str, list[int]]:
+    """One request: its final status, and the recipients that were marked."""
+    request = request_of(scenario, number)
+    marks = _Marks()
     disposition = Disposition(reporter, request, marks)  # type: ignore[arg-type]  # all that is used of the file
 
     def dispose(outcome: Outcome) -> int:
         return finish(disposition.dispose(outcome))
 
-    network = Network({server.address: server.connections for server in scenario.servers}, clock)
-    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter}
-    memory = Memory(network, clock, dispose, exchange=Zone(scenario.zone), **options)
-    delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), clock)
+    memory.dispose = dispose
+    delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), memory.clock)
     try:
         memory.run(agent.deliver(delivery))
     except FatalError as error:
         log.fatal(str(error))
-        outcome = "result none"
-    else:
-        outcome = show_result(delivery.status, delivery.hop)
-    for found in memory.notices:
-        lines += show_notice(notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp))
-    for passed in memory.passed:
-        reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
-    return render([(name, peer.chunks) for name, peer in network.peers], lines, reporter.told, outcome, marks.done)
+        return "result none", marks.done
+    return show_result(delivery.status, delivery.hop), marks.done
 
 
 def render(

@@ -6,7 +6,8 @@ A file begins with a sentence for people, then has sections, each introduced by 
     == table NAME           a file NAME in the configuration directory; texthash:$config_directory/NAME and the like
     == zone                 resource records, one a line: ``name TYPE data``; names that are not here do not exist
     == server ADDRESS:PORT  (or a path) what the scripted server does, a step a line; ``--`` begins its next connection
-    == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat
+    == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat; further
+                            sections are further requests to the same process
     == message              the content of the message; without it a short one
     == recorded RELEASE     what the real program did: wire, log, reports, result, queue-file marks
 
@@ -54,13 +55,13 @@ class Scenario:
     tables: dict[str, str] = field(default_factory=dict)
     zone: list[str] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
-    request: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[list[tuple[str, str]]] = field(default_factory=list)
     message: str = DEFAULT_MESSAGE
     recorded: dict[str, str] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:
-        """A field of the request."""
-        return next((value for key, value in self.request if key == name), default)
+        """A field of the first request."""
+        return next((value for key, value in self.requests[0] if key == name), default)
 
 
 def parse(text: str) -> Scenario:
@@ -87,7 +88,7 @@ def parse(text: str) -> Scenario:
             scenario.servers.append(Server(argument, connections))
         elif kind == "request":
             pairs = (line.partition("=") for line in lines)
-            scenario.request = [(name.strip(), value.strip()) for name, _, value in pairs]
+            scenario.requests.append([(name.strip(), value.strip()) for name, _, value in pairs])
         elif kind == "message":
             scenario.message = body.removesuffix("\n") if body.endswith("\n\n") else body
         elif kind == "recorded":
