@@ -1,10 +1,17 @@
+import contextlib
+import io
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from postfixpy import log
+from postfixpy.commands.postcat import Show
+from postfixpy.errors import FatalError
 from postfixpy.mail import records
 from postfixpy.mail.records import Kind, encode_record
 
@@ -182,3 +189,25 @@ def test_same_as_the_real_one_for_damaged_files(site):
         message().replace(b"M\x00", b"X\x00"),
     ):  # each takes the real one a second
         compare(site, data, "")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("CTASRpwMNLXE"), st.binary(max_size=30)), max_size=12),
+    st.binary(max_size=10),
+    st.sets(st.sampled_from("behoduvr")),
+)
+def test_any_file_is_shown_or_refused(some, tail, letters):
+    data = b"".join(encode_record(*record) for record in some) + tail
+    out = io.TextIOWrapper(io.BytesIO())
+    previous = log.set_sink(lambda severity, text: None)
+    try:
+        with contextlib.redirect_stdout(out):
+            Show(letters).file(io.BytesIO(data), "m")
+    except FatalError as error:
+        assert str(error) in (
+            "record read error",
+            "bad pointer record, or input is not seekable",
+            "seek error: Invalid argument",
+        )
+    finally:
+        log.set_sink(previous)

@@ -1,6 +1,9 @@
 import os
+import tempfile
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from postfixpy import log
 from postfixpy.mail.listing import Lister, Recipient
@@ -39,8 +42,8 @@ def note(queue, log_name, queue_id, text):
 
 
 def listed(queue, **options):
-    settings = {"empty_address": "MAILER-DAEMON", "duplicates": 1000, "utf8": True, "now": lambda: T, **options}
-    return [(m._replace(recipients=None), list(m.recipients)) for m in Lister(queue, **settings).messages()]
+    chosen = {"empty_address": "MAILER-DAEMON", "duplicates": 1000, "utf8": True, "now": lambda: T, **options}
+    return [(m._replace(recipients=None), list(m.recipients)) for m in Lister(queue, **chosen).messages()]
 
 
 def test_a_message(queue, said):
@@ -148,3 +151,23 @@ def test_incomplete_files_and_strange_names_are_passed_over(queue, said, tmp_pat
     os.chmod(tmp_path / "active" / "a.b.c", 0o700)
     assert listed(queue) == []
     assert said == []
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("CTASORpwMNLXE"), st.binary(max_size=30)), max_size=12),
+    st.binary(max_size=10),
+    st.binary(max_size=60),
+)
+@settings(max_examples=50)
+def test_any_file_is_listed_or_passed_over(some, tail, reasons):
+    with tempfile.TemporaryDirectory() as directory:
+        for name in ("maildrop", "active", "incoming", "deferred", "hold", "defer", "bounce"):
+            os.mkdir(f"{directory}/{name}")
+        queue = Queue(directory)
+        queue_id = add(queue, "active", b"".join(encode_record(*record) for record in some) + tail)
+        note(queue, "defer", queue_id, reasons)
+        previous = log.set_sink(lambda severity, text: None)
+        try:
+            assert len(listed(queue)) <= 1
+        finally:
+            log.set_sink(previous)
