@@ -17,6 +17,7 @@ from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.lookup.bdb import BdbError, DbFile
 from postfixpy.lookup.indexed import to_bytes
+from postfixpy.lookup.lmdb_file import LmdbError, LmdbFile
 from postfixpy.lookup.redirect import LEGACY, redirected
 from postfixpy.lookup.registry import TYPES
 from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, error_text
@@ -175,11 +176,12 @@ class LmdbWriter(Writer):
 
     def __init__(self, name: str, settings: Settings, flags: Flags, *, create: bool, must_exist: bool) -> None:
         super().__init__(name, settings, flags, create=create)
-        import lmdb
-
-        from postfixpy.lookup.lmdbtable import reason
-
-        self.lmdb, self.reason = lmdb, reason
+        try:
+            import lmdb
+        except ImportError:
+            need = 'it needs the extra: pip install "postfixpy[lmdb]"'
+            raise FatalError(f"no 'map create' support for this type: lmdb ({need})") from None
+        self.lmdb = lmdb
         self.label = name
         self.label_in_warnings = f"lmdb:{name}"
         size = max(int(getattr(settings, "lmdb_map_size", 0)), 16 << 20)
@@ -188,15 +190,22 @@ class LmdbWriter(Writer):
             way = os.O_RDWR | os.O_CLOEXEC | (0 if must_exist else os.O_CREAT)
             self.fd = os.open(self.path, way, 0o644)
             size = max(size, 2 * os.fstat(self.fd).st_size)
+            self._check()
             self.environment = lmdb.open(self.path, subdir=False, lock=False, map_size=size, mode=0o644)
         except OSError as error:
             raise FatalError(f"open database {self.path}: {error_text(error)}") from None
-        except lmdb.Error as error:
-            raise FatalError(f"open database {self.path}: {reason(error)}") from None
+        except (lmdb.Error, LmdbError) as error:
+            raise FatalError(f"open database {self.path}: {_lmdb_text(error)}") from None
         self.size = size
         fcntl.lockf(self.fd, fcntl.LOCK_EX)
         self.log: list[tuple[bytes, bytes | None]] = []
         self._begin()
+
+    def _check(self) -> None:
+        """Raise LmdbError for a damaged file: the library would crash on it."""
+        if os.fstat(self.fd).st_size:
+            for _ in LmdbFile(self.fd).items():
+                pass
 
     def _begin(self) -> None:
         self.transaction = self.environment.begin(write=True)
@@ -216,7 +225,7 @@ class LmdbWriter(Writer):
             self._grow()
             return self._do(key, value)
         except self.lmdb.Error as error:
-            raise FatalError(f"error updating lmdb:{self.label}: {self.reason(error)}") from None
+            raise FatalError(f"error updating lmdb:{self.label}: {_lmdb_text(error)}") from None
         if done:
             self.log.append((key, value))
         return done
@@ -246,7 +255,7 @@ class LmdbWriter(Writer):
             self.finish()
             return
         except self.lmdb.Error as error:
-            raise FatalError(f"error updating lmdb:{self.label}: {self.reason(error)}") from None
+            raise FatalError(f"error updating lmdb:{self.label}: {_lmdb_text(error)}") from None
         self.abandon()
 
     def abandon(self) -> None:
@@ -258,6 +267,25 @@ class LmdbWriter(Writer):
 
     def __del__(self) -> None:
         self.abandon()
+
+
+_LMDB_CODES = {
+    "BadValsizeError": "MDB_BAD_VALSIZE",
+    "CorruptedError": "MDB_CORRUPTED",
+    "InvalidError": "MDB_INVALID",
+    "PageNotFoundError": "MDB_PAGE_NOTFOUND",
+    "PanicError": "MDB_PANIC",
+    "VersionMismatchError": "MDB_VERSION_MISMATCH",
+}
+
+
+def _lmdb_text(error: Exception) -> str:
+    """The library's text of an error, with its code, without the file name that the binding puts before it."""
+    if isinstance(error, LmdbError):
+        return str(error)
+    text = str(error).rpartition(": ")[2]
+    code = _LMDB_CODES.get(type(error).__name__)
+    return f"{code}: {text}" if code else text
 
 
 class FailWriter(Writer):

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from postfixpy import log
 from postfixpy.lookup import source
-from postfixpy.lookup.syntax import SPACE, MacroError, braced, logical_lines, split_macros, tokens
+from postfixpy.lookup.syntax import BRACKETED, LITERAL, SPACE, MacroError, braced, logical_lines, split_macros, tokens
 from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
 
 
@@ -201,10 +201,15 @@ class PatternTable(Table):
         if not rest:
             raise self._skip(line, "no regexp: skipping this rule")
         delimiter, position = rest[0], 1
-        while position < len(rest) and rest[position] != delimiter:
-            if rest[position] == "\\" and position + 1 == len(rest) and self.lone_backslash_closes:
+        while position < len(rest):
+            if rest[position] == "\\":  # even where it is the delimiter
+                if position + 1 == len(rest) and self.lone_backslash_closes:
+                    break
+                position += 2
+            elif rest[position] == delimiter:
                 break
-            position += 2 if rest[position] == "\\" else 1
+            else:
+                position += 1
         if position >= len(rest):
             shown = delimiter.encode("latin-1").decode("utf-8", "surrogateescape")
             raise self._skip(line, f'no closing regexp delimiter "{shown}": {self.no_delimiter}')
@@ -230,9 +235,11 @@ class PatternTable(Table):
         parts: list[bytes | int] = []
         bad = False
         try:
-            for is_name, part in split_macros(text):
-                if not is_name:
+            for kind, part in split_macros(text):
+                if kind == LITERAL:
                     parts.append(part.encode("utf-8", "surrogateescape"))
+                elif bad and kind == BRACKETED:
+                    break  # Postfix stops here, too, and after an error only here
                 elif not (part.isascii() and part.isdigit()):
                     self._warn(line, f'non-numeric replacement index "{part}"')
                     bad = True

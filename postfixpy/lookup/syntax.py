@@ -167,8 +167,11 @@ class MacroError(Exception):
     """A ``$name`` reference is empty or not closed. str(error) is Postfix's warning."""
 
 
-def split_macros(text: str) -> Iterator[tuple[bool, str]]:
-    """`text` as literals (False, text) and references (True, name) of ``$name ${name} $(name)``; ``$$`` is ``$``.
+LITERAL, PLAIN, BRACKETED = range(3)
+
+
+def split_macros(text: str) -> Iterator[tuple[int, str]]:
+    """`text` as literals, and references ``$name`` (PLAIN) and ``${name}`` or ``$(name)``; ``$$`` is ``$``.
 
     Raises MacroError after what could be split (mac_parse(3)).
     """
@@ -181,7 +184,7 @@ def split_macros(text: str) -> Iterator[tuple[bool, str]]:
             literal += "$"
             continue
         if literal:
-            yield False, literal
+            yield LITERAL, literal
             literal = ""
         name = match[3]
         if match[2]:
@@ -190,10 +193,10 @@ def split_macros(text: str) -> Iterator[tuple[bool, str]]:
                 raise MacroError(f'truncated macro reference: "{text}"')
         if not name:
             raise MacroError(f'empty macro name: "{text}"')
-        yield True, name
+        yield BRACKETED if match[2] else PLAIN, name
     literal += text[position:]
     if literal:
-        yield False, literal
+        yield LITERAL, literal
 
 
 def _bracketed(text: str, start: int, opening: str) -> tuple[str, int]:

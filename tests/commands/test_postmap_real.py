@@ -16,6 +16,8 @@ import pytest
 
 pytestmark = [pytest.mark.real, pytest.mark.skipif(not os.path.exists("/usr/sbin/postmap"), reason="no real Postfix")]
 ROOT = Path(__file__).parents[2]
+SEEDS = int(os.environ.get("POSTFIXPY_SEEDS", "6"))
+"""How many random tables of each kind."""
 LOCAL = [
     "a",
     "B",
@@ -91,7 +93,7 @@ def keys(rng, source):
 
 
 @pytest.mark.parametrize("kind", ["hash", "btree", "cdb", "lmdb"])
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_indexed_tables(both, kind, seed):
     rng = random.Random(seed)
     source = plain_source(rng)
@@ -172,11 +174,14 @@ endif
 /a b/x x
 /b/A x
 /a+/U x
+\x\ y
+\x
+/(a)/ $x ${y} $z
 """.strip("\n").split("\n")
 
 
 @pytest.mark.parametrize("kind", ["regexp", "pcre"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_rules(both, kind, seed):
     rng = random.Random(seed)
     both.write("t", encoded("\n".join(rng.choice(RULES) for _ in range(rng.randrange(1, 12)))) + b"\n")
@@ -224,7 +229,7 @@ name x
 """.strip("\n").split("\n")
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_networks(both, seed):
     rng = random.Random(seed)
     both.write("t", "\n".join(rng.choice(NETS) for _ in range(rng.randrange(1, 15))).encode() + b"\n")
@@ -331,7 +336,7 @@ u: <>
 ]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_aliases(both, seed):
     rng = random.Random(seed)
     source = encoded("\n".join(rng.choice(ALIASES) for _ in range(rng.randrange(1, 15)))) + b"\n"
@@ -365,3 +370,59 @@ def test_size(both, kind, count):
     real, ours = both("postmap", ["-q", "-", f"{kind}:t"], wanted)
     assert ours == real
     assert real[1].count(b"\n") == wanted.count(b"\n")
+
+
+SHARED = Path(os.environ.get("POSTFIXPY_SHARED", ROOT.parent / "shared")) / "configs"
+NOT_TABLES = (".out", ".err", ".rc", ".tmpl", "main.cf", "master.cf", "SOURCE")
+MAIL = [
+    "Subject: Viagra at 50% off",
+    "Received: from x.example.com (unknown [192.0.2.1]) by mx.example.org (Postfix) with ESMTP id 123",
+    "X-Spam-Flag: YES",
+    "Content-Type: application/octet-stream; name=x.exe",
+    "From: user@example.com",
+    "user+ext@example.com",
+    "postmaster",
+    "192.168.1.7",
+    "10.0.0.1",
+    "2001:db8::1",
+    "dynamic-1-2-3-4.example.net",
+    "/^.*$/",
+]
+
+
+@pytest.mark.load
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no shared configurations")
+def test_tables_of_real_configurations(both):
+    """Every table source there is, taken as a source of every type."""
+    sources = [path for path in sorted(SHARED.rglob("*")) if path.is_file() and not path.name.endswith(NOT_TABLES)]
+    jobs = []
+    for number, path in enumerate(sources):
+        data = path.read_bytes()
+        both.write(f"t{number}", data)
+        words = {word for line in data.split(b"\n") for word in line.split()[:2]}
+        keys = sorted(word for word in words if b"\0" not in word)[:200] + [encoded(line) for line in MAIL]
+        jobs.append((number, b"\n".join(keys) + b"\n"))
+
+    def compare(job):
+        number, keys = job
+        wrong = []
+        for kind in ("hash", "btree", "cdb", "lmdb"):
+            name = f"{kind}:t{number}"
+            for line, stdin in ([name], b""), (["-q", "-", name], keys), (["-s", name], b""):
+                if kind != "cdb" or line[0] != "-s":
+                    wrong += differences(line, stdin)
+        for kind in ("texthash", "regexp", "pcre", "cidr"):
+            wrong += differences(["-q", "-", f"{kind}:t{number}"], keys)
+        return wrong
+
+    def differences(line, stdin):
+        real, ours = both("postmap", line, stdin)
+        if line[0] == "-s":
+            real, ours = ([r[0], sorted(r[1].split(b"\n")), r[2]] for r in (real, ours))
+        return [] if real == ours else [(line, real, ours)]
+
+    with ThreadPoolExecutor(12) as pool:
+        wrong = [one for found in pool.map(compare, jobs) for one in found]
+    assert len(jobs) > 50
+    assert wrong == []

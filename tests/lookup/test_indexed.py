@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from postfixpy.errors import FatalError
-from postfixpy.lookup import Flags, TableError, bdb, bdb_write, cdb, open_table
+from postfixpy.lookup import Flags, TableError, bdb, bdb_write, cdb, lmdb_file, open_table
 from postfixpy.lookup.build import open_writer
 
 DATA = Path(__file__).parent / "data"
@@ -190,6 +190,8 @@ def damaged(kind, edits):
     file = io.BytesIO()
     if kind == "cdb":
         file.write(cdb.build(ITEMS.items()))
+    elif kind == "lmdb":
+        file.write((DATA / "lmdb.lmdb").read_bytes())
     else:
         (bdb_write.write_hash if kind == "hash" else bdb_write.write_btree)(file, ITEMS.items())
     data = bytearray(file.getvalue())
@@ -198,7 +200,11 @@ def damaged(kind, edits):
     return bytes(data)
 
 
-@pytest.mark.parametrize("kind", ["hash", "btree", "cdb"])
+READERS = {"hash": bdb.DbFile, "btree": bdb.DbFile, "cdb": cdb.CdbFile, "lmdb": lmdb_file.LmdbFile}
+DAMAGE = (bdb.BdbError, cdb.CdbError, lmdb_file.LmdbError, OSError)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @given(edits=st.lists(st.tuples(st.integers(0, 1 << 20) | st.integers(0, 200), st.integers(0, 255)), max_size=30))
 @hypothesis_settings(max_examples=150, deadline=None)
 def test_a_damaged_file_gives_an_answer_or_an_error(kind, edits, tmp_path_factory):
@@ -206,18 +212,18 @@ def test_a_damaged_file_gives_an_answer_or_an_error(kind, edits, tmp_path_factor
     path.write_bytes(damaged(kind, edits))
     fd = os.open(path, os.O_RDONLY)
     try:
-        file = cdb.CdbFile(fd) if kind == "cdb" else bdb.DbFile(fd)
+        file = READERS[kind](fd)
         for key in list(ITEMS)[::10]:
             file.get(key)
         for _ in file.items():
             pass
-    except (bdb.BdbError, cdb.CdbError):
+    except DAMAGE:
         pass
     finally:
         os.close(fd)
 
 
-@pytest.mark.parametrize("kind", ["hash", "btree", "cdb"])
+@pytest.mark.parametrize("kind", KINDS)
 @given(data=st.binary(max_size=3000))
 def test_any_bytes_are_a_table_or_refused(kind, data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"bytes-{kind}"
@@ -230,13 +236,15 @@ def test_any_bytes_are_a_table_or_refused(kind, data, tmp_path_factory):
             + (512).to_bytes(4, "little")
             + data[24:]
         )
+    if kind == "lmdb":
+        data = (DATA / "lmdb.lmdb").read_bytes()[:8192] + data
     path.write_bytes(data)
     fd = os.open(path, os.O_RDONLY)
     try:
-        file = cdb.CdbFile(fd) if kind == "cdb" else bdb.DbFile(fd)
+        file = READERS[kind](fd)
         file.get(b"key")
         list(file.items())
-    except (bdb.BdbError, cdb.CdbError):
+    except DAMAGE:
         pass
     finally:
         os.close(fd)
