@@ -234,8 +234,9 @@ def _run(argv: list[str]) -> int:
     os.umask(0o022)
     directory = _options(argv)
     from postfixpy.config import load
+    from postfixpy.services.cleaning.releases import complete
 
-    view = load(directory).view(process_name="postdrop")
+    view = complete(load(directory).view(process_name="postdrop"))
     log_as("postdrop", view)
     try:
         os.chdir(view.queue_directory)

@@ -145,8 +145,9 @@ def _configure(found: list[tuple[str, str]], name: str) -> "View":
                 directory = os.path.dirname(value) or "."
             os.environ["MAIL_CONFIG"] = directory
     from postfixpy.config import load
+    from postfixpy.services.cleaning.releases import complete
 
-    return load().view(process_name=name)
+    return complete(load().view(process_name=name))
 
 
 def _options(name: str, found: list[tuple[str, str]], words: list[str], view: "View") -> Options:

@@ -46,6 +46,7 @@ from .cleaning.content import Content, TextRun, text_run
 from .cleaning.envelope import envelope_record, extracted_record
 from .cleaning.flow import FlowControl
 from .cleaning.refusal import refuse
+from .cleaning.releases import complete
 from .cleaning.settings import Settings
 from .cleaning.state import Incoming, QueueWriter
 
@@ -59,7 +60,7 @@ class Cleanup(Service):
     announcement: ClassVar[bytes] = b""  # it holds the queue id
 
     async def pre_jail(self) -> None:
-        view = self.view
+        view = self.view = complete(self.view)
         if self.context.words:
             raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
         self.settings = Settings(view)

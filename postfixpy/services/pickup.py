@@ -27,6 +27,7 @@ from postfixpy.mail.queue import CORRUPT, MAILDROP, Queue, QueueFile
 from postfixpy.mail.records import CONTENT, ENVELOPE, EXTRACT, Kind, RecordError, RecordFile, encode_record
 
 from .cleaning.envelope import pseudo_kind
+from .cleaning.releases import complete
 from .cleaning.settings import mask
 
 PARALLEL = 8
@@ -49,7 +50,7 @@ class Pickup(Service):
     single: ClassVar[bool] = True
 
     async def pre_jail(self) -> None:
-        view = self.view
+        view = self.view = complete(self.view)
         if self.context.words:
             raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
         without = mask("receive_override_options", _TRANSPARENCY, view.receive_override_options)

@@ -1,6 +1,7 @@
 """Parts of cleanup that are easier to see alone: full names, runs of records, flow control, small parsers."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from postfixpy.mail.records import RecordParser, encode_record
 from postfixpy.services.cleaning.content import text_run
 from postfixpy.services.cleaning.flow import FlowControl
 from postfixpy.services.cleaning.missing import encode_words, full_name_text
+from postfixpy.services.cleaning.releases import complete
 from postfixpy.services.cleaning.settings import unescape
 
 
@@ -104,3 +106,24 @@ def test_flow_control_only_under_a_master(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_escapes(text: str, data: bytes) -> None:
     assert unescape(text) == data
+
+
+@pytest.mark.parametrize("release", ["2.3", "2.6", "2.11", "3.0", "3.4", "3.7", "3.9", "3.10", "3.11"])
+def test_every_release_has_what_we_read(release: str, tmp_path: Path) -> None:
+    """Every parameter named in our sources can be read under every release."""
+    import re
+
+    import postfixpy.commands
+    import postfixpy.services
+    from postfixpy import config
+
+    (tmp_path / "main.cf").write_text("inet_interfaces = 127.0.0.1\n")
+    view = complete(config.load(str(tmp_path), release=release).view())
+    services, commands = (Path(room.__path__[0]) for room in (postfixpy.services, postfixpy.commands))
+    sources = [*services.glob("cleaning/*.py"), services / "cleanup.py", services / "pickup.py"]
+    sources += [services / "smtpd_standalone.py", commands / "sendmail.py", commands / "submission.py"]
+    sources += [commands / "postdrop.py", commands / "submit_access.py", commands / "extraction.py"]
+    names = {name for path in sources for name in re.findall(r"\bview\.([a-z_0-9]+)\b(?!\()", path.read_text())}
+    assert "message_size_limit" in names
+    for name in names | {"header_from_format"}:
+        getattr(view, name)

@@ -135,7 +135,7 @@ def _exceptions(view: "View") -> StringList | None:
 
 
 def _choice(view: "View", name: str, allowed: tuple[str, ...]) -> str:
-    value = view.text(name)
+    value = str(getattr(view, name))
     if value.lower() not in allowed:
         raise FatalError(f'invalid setting: "{name} = {value}"')
     return value.lower()
