@@ -7,12 +7,11 @@ transport and destination; then returns, defers or removes each message. The par
 Agents and the bounce family may be Postfix's own: their release is the one that the configuration is read as
 (`view.release`: POSTFIXPY_VERSION, else 3.11), because that decides an attribute's name in their protocol.
 
-Where it differs from Postfix
-- An agent that does not answer within daemon_timeout is given up like one that crashed; Postfix ends its queue manager.
-- A transport never has more connections than its process limit in master.cf.
-- Recipients are resolved, and more of them read, without stopping deliveries meanwhile.
-- Stop and reload leave running deliveries to their agents, as Postfix does; a message that is still being delivered
-  when the next queue manager starts is looked at a minute later.
+Where it differs from Postfix - An agent that does not answer within daemon_timeout is given up like one that crashed;
+Postfix ends its queue manager. - A transport never has more connections than its process limit in master.cf. -
+Recipients are resolved, and more of them read, without stopping deliveries meanwhile. - Stop and reload leave running
+deliveries to their agents, as Postfix does. A message that is still being delivered when
+  the next queue manager starts is looked at again a minute later; Postfix waits for the next wakeup of its own (300 s).
 """
 
 import os

@@ -68,6 +68,7 @@ class Manager:
         self._stopped = False
         self._timer: asyncio.TimerHandle | None = None
         self._run_timer: asyncio.TimerHandle | None = None
+        self._cool_timer: asyncio.TimerHandle | None = None
         # The scheduler's clock does not jump when somebody sets the wall clock.
         self._epoch = self.store.clock() - time.monotonic()
 
@@ -87,6 +88,17 @@ class Manager:
         loop = asyncio.get_running_loop()
         self._run_timer = loop.call_later(self.settings.queue_run_delay, self._deferred_run)
 
+    def _scan_incoming_later(self) -> None:
+        """Look at the incoming queue when files that are still being delivered now have cooled down."""
+        if self._cool_timer is None:
+            loop = asyncio.get_running_loop()
+            self._cool_timer = loop.call_later(LOCKED_DELAY + 1, self._cooled_down)
+
+    def _cooled_down(self) -> None:
+        self._cool_timer = None
+        self.scans.incoming.request(start=True)
+        self._hungry.set()
+
     def triggered(self, requests: bytes) -> None:
         """Trigger requests, one byte each (see `scan`)."""
         if self.scans.triggered(requests):
@@ -97,7 +109,7 @@ class Manager:
     async def stop(self) -> None:
         """End all tasks. Agents finish what they do; its result is found in the queue files."""
         self._stopped = True
-        for timer in (self._timer, self._run_timer):
+        for timer in (self._timer, self._run_timer, self._cool_timer):
             if timer is not None:
                 timer.cancel()
         tasks = list(self._tasks)
@@ -247,6 +259,7 @@ class Manager:
         except StillBeingDelivered:
             self._forget(message)
             self.store.postpone(queue_id, LOCKED_DELAY, INCOMING)
+            self._scan_incoming_later()
             return False
         except CorruptFile:
             self._forget(message)
