@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from postfixpy.config import View
 
-_ABSENT = {"requiretls_enable": False, "tls_required_enable": False}
-"""Where the newest default would switch something on that the old release did not have."""
+_ABSENT: dict[str, Any] = {
+    "allow_srv_lookup_fallback": False,
+    "ignore_srv_lookup_error": False,
+    "requiretls_enable": False,
+    "smtp_log_tls_feature_status": False,
+    "smtp_requiretls_policy": "",
+    "smtp_sasl_password_result_delimiter": ":",
+    "tls_required_enable": False,
+    "use_srv_lookup": "",
+}
+"""What a release without the parameter does; for other parameters that is the newest default."""
 
 
 class _AnyRelease:
@@ -19,18 +28,19 @@ class _AnyRelease:
         self._newest: View | None = None
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            value = getattr(self._view, name)
-        except AttributeError:
-            if name.startswith("_"):
-                raise
-            value = self._default(name)
+        if name in _ABSENT and self._view.parameter(name) is None:
+            value = _ABSENT[name]
+        else:
+            try:
+                value = getattr(self._view, name)
+            except AttributeError:
+                if name.startswith("_"):
+                    raise
+                value = self._default(name)
         self.__dict__[name] = value
         return value
 
     def _default(self, name: str) -> Any:
-        if name in _ABSENT:
-            return _ABSENT[name]
         if self._newest is None:
             from postfixpy.config import Configuration, database
             from postfixpy.config.main_cf import Settings
