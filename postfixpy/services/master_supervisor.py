@@ -227,6 +227,8 @@ class Supervisor:
         """End all processes of this mail system, and this one."""
         self._exit = number
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)  # in case something below hangs
         self.logger.without_postlogd()
         if os.getsid(0) == os.getpid() != 1:
             os.killpg(0, signal.SIGTERM)
