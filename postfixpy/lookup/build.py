@@ -239,7 +239,6 @@ class LmdbWriter(Writer):
         self.transaction.abort()
         self.size *= 2
         self.environment.set_mapsize(self.size)
-        log.info(f"database lmdb:{self.label}: using size limit {self.size} after MDB_MAP_FULL")
         self._begin()
         try:
             for key, value in self.log:
