@@ -19,7 +19,7 @@ BELOW = {
     "commands": {"services", "smtp", "sasl", "tls", "dns", "ipc", "mail", "lookup", "config", "sink"},
     "migrate": {"smtp", "sasl", "tls", "dns", "ipc", "mail", "lookup", "config", "sink"},
 }
-FOUNDATION = {"errors", "log", "__version__"}
+FOUNDATION = {"errors", "log", "options", "__version__"}
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -163,6 +163,19 @@ class Database:
                 types[name] = rest
         return types
 
+    def foreign(self, name: str) -> Parameter | None:
+        """A parameter that only other releases have, as a program under this release should find it.
+
+        Our programs are of one release and can act as any: a switch that does not exist yet (or any more) is off, and
+        anything else has the default of the release that brought it. None if no release has it.
+        """
+        for row in read_rows("parameters.tsv"):
+            if row[0] == name:
+                kind, unit, minimum, maximum = row[1:5]
+                default = "no" if kind in ("bool", "nbool") else row[5].partition("=")[2]
+                return Parameter(name, kind, unit, minimum, maximum, default)
+        return None
+
     @property
     def families(self) -> dict[str, list[list[str]]]:
         """data/families.tsv by its first column: suffix, table, legacy, deprecated, mirror."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from postfixpy.config import host, values
 from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.lines import SPACE
-from postfixpy.config.parameters import RUNTIME
+from postfixpy.config.parameters import LATEST, RUNTIME, Database, Parameter, Release
 from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
@@ -108,7 +108,7 @@ class View(ParameterNames):
         if parameter is None:
             if name in self._database.legacy_names():
                 return self.text(name)
-            raise AttributeError(f"no such Postfix parameter: {name}")
+            return self._foreign(name)
         kind = parameter.kind
         if kind in ("string", "raw"):
             return self.text(name)
@@ -117,6 +117,21 @@ class View(ParameterNames):
         if kind in ("bool", "nbool"):
             return self.boolean(name)
         return self.integer(name)
+
+    def _foreign(self, name: str) -> Any:
+        """The value of a parameter that this release lacks (Database.foreign): what main.cf says is not for it."""
+        parameter = self._database.foreign(name)
+        if parameter is None:
+            raise AttributeError(f"no such Postfix parameter: {name}")
+        if parameter.kind == "raw":
+            return parameter.default
+        # Its default may be written in a syntax that this release lacks, too.
+        text = expand(parameter.default, self._lookup, self.configuration.is_raw_reference)
+        if parameter.kind == "time":
+            return values.to_time(name, text, parameter.unit)
+        if parameter.kind in ("bool", "nbool"):
+            return values.to_boolean(name, text)
+        return text if parameter.kind == "string" else values.to_integer(name, text, values.LONG_MAX)
 
     def parameter(self, name: str) -> Parameter | None:
         """The compiled-in parameter that `name` means in this view."""

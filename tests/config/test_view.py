@@ -117,7 +117,16 @@ def test_releases_and_profiles(tmp_path: Path) -> None:
     assert old.view().smtp_line_length_limit == 990
     assert old.view().daemon_directory == "/usr/libexec/postfix"
     assert configuration(tmp_path, "", profile="debian").view().daemon_directory == "/usr/lib/postfix/sbin"
+    assert old.view().raw("postscreen_greet_ttl") is None  # younger than 2.6
     with pytest.raises(AttributeError):
-        old.view().postscreen_greet_ttl  # noqa: B018 - younger than 2.6
+        old.view().no_such_parameter  # type: ignore[attr-defined]  # noqa: B018 - that is the point
     with pytest.raises(FatalError, match=r"unknown Postfix release: 4\.7"):
         load(str(tmp_path), release="4.7")
+
+
+def test_a_parameter_that_the_release_lacks_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    (tmp_path / "main.cf").write_text("smtp_log_tls_feature_status = yes\nnon_empty_end_of_header_action = accept\n")
+    view = load(str(tmp_path), release="3.7").view()
+    assert view.smtp_log_tls_feature_status is False
+    assert view.non_empty_end_of_header_action == "fix_quietly"
+    assert load(str(tmp_path), release="3.11").view().non_empty_end_of_header_action == "accept"

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.xdist_group("endtoend")
 
 
 @pytest.fixture(scope="module")
-def mail(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MailSystem, Sink]]:
-    with running(tmp_path_factory.mktemp("mail"), *RULES, smtp_tls_security_level="none") as pair:
+def mail(module_path: Path) -> Iterator[tuple[MailSystem, Sink]]:
+    with running(module_path, *RULES, smtp_tls_security_level="none") as pair:
         yield pair
 
 
@@ -40,7 +40,7 @@ def test_one_message_for_five(mail: tuple[MailSystem, Sink]) -> None:
     assert names == ["Received", "Subject", "Message-Id", "Date", "From"]
     assert re.search(r"by app\.example\.com \(Postfix, from userid \d+\)\n\tid \w+; ", head)
     line = (
-        r": to=<five0@example\.org>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, delay=[\d.]+, delays=[\d./]+, "
+        r": to=<five0@example\.org>, relay=127\.0\.0\.1\[127\.0\.0\.1\]:\d+, delay=[\d.]+, delays=[\d./]+, tls=none, "
         r"dsn=2\.0\.0, status=sent \(250 2\.0\.0 Ok\)"
     )
     system.wait_for(lambda: re.search(line, system.log()), "the log line")

@@ -3,6 +3,7 @@ and our programs inside the real mail system. Needs root and Debian's package, i
 
 import os
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness import MailSystem, Sink
+from harness import POSTFIXPY, MailSystem, Sink
 
 pytestmark = pytest.mark.real
 
@@ -32,7 +33,6 @@ def real_running(system: MailSystem) -> Iterator[None]:
     """The real Postfix on the same configuration and queue; its log goes to the system's log file."""
     real("postfix", system, "set-permissions", check=False)
     system.check("postconf", "-e", f"maillog_file={system.log_path}", f"maillog_file_prefixes={system.directory}")
-    system.log_path.touch()
     real("postfix", system, "start")
     try:
         yield
@@ -49,7 +49,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[MailSystem, Sink]]:
     settings = {**OWNERS, "relayhost": f"[127.0.0.1]:{sink.port}", "smtp_tls_security_level": "none"}
     settings |= {"daemon_directory": REAL_DAEMONS, "command_directory": "/usr/sbin", "compatibility_level": "3.6"}
     system = MailSystem(tmp_path, **settings)
-    subprocess.run(["chown", "postfix:", str(system.directory / "lib")], check=True)
+    system.log_path.touch()
+    shutil.chown(system.log_path, "postfix")  # the real commands log there, too, after they gave up root's rights
     try:
         yield system, sink
     finally:
@@ -78,6 +79,7 @@ def test_queued_by_ours_delivered_by_the_real_one(pair: tuple[MailSystem, Sink],
     assert queue_id in listing and "450 4.2.0 later" in listing and "-- 0 Kbytes in 1 Request." in listing
     assert re.search(r"^recipient: a@example\.org$", real("postcat", system, "-q", queue_id), re.M)
     assert system.check("postcat", "-q", queue_id) == real("postcat", system, "-q", queue_id)
+    system.check("postconf", "-e", f"maillog_file={system.log_path}", f"maillog_file_prefixes={system.directory}")
     real("postsuper", system, "-h", queue_id)
     assert (system.queue / "hold" / queue_id).exists()
     real("postsuper", system, "-H", queue_id)
@@ -112,7 +114,7 @@ def test_our_client_inside_the_real_mail_system(pair: tuple[MailSystem, Sink]) -
     daemons.mkdir()
     for program in Path(REAL_DAEMONS).iterdir():
         (daemons / program.name).symlink_to(program)
-    system.check("link", "--daemons", str(daemons / "ours"))
+    subprocess.run([*POSTFIXPY, "link", "--daemons", str(daemons / "ours"), "--postfix-version", "3.7"], check=True)
     for name in ("smtp", "bounce", "trivial-rewrite", "cleanup", "pickup", "error", "showq"):
         (daemons / name).unlink()
         (daemons / name).symlink_to(daemons / "ours" / name)
