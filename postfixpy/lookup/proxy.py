@@ -107,16 +107,11 @@ class Proxy(NetworkTable):
 
     def _first_contact(self) -> None:
         """Ask for the kind of table: callers must know it before their first lookup. A silent server is asked later."""
-        flags = ("instance_flags" if self.instances else "flags", int(self.flags))
-        request = encode(("request", "open"), ("table", self.label), flags)
         try:
-            with socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(min(self.timeout, 10))
-                connection.connect(self.path)
-                _read_blocking(connection)  # the announcement
-                connection.sendall(request)
-                reply = _read_blocking(connection)
-                status, server_flags = number(reply, "status"), number(reply, "flags")
+            status, flags = self._open_request()
+            if status == BAD and self.instances:
+                self.instances = False  # a service from before Postfix 3.11
+                status, flags = self._open_request()
         except (OSError, EOFError, ProxyError) as error:
             log.warning(f"dict_proxy_open: service {self.service}: {failure_text(error)}")
             return
@@ -124,7 +119,18 @@ class Proxy(NetworkTable):
             raise OpenError(f'{self.service} service is not configured for table "{self.label}"')
         if status != OK:
             raise OpenError(f'{self.service} open failed for table "{self.label}": invalid request')
-        self._take_flags(server_flags)
+        self._take_flags(flags)
+
+    def _open_request(self) -> tuple[int, int]:
+        """The status and the flags with which the service answers "open". Blocks, but not for long."""
+        name = "instance_flags" if self.instances else "flags"
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(min(self.timeout, 10))
+            connection.connect(self.path)
+            _read_blocking(connection)  # the announcement
+            connection.sendall(encode(("request", "open"), ("table", self.label), (name, int(self.flags))))
+            reply = _read_blocking(connection)
+            return number(reply, "status"), number(reply, "flags")
 
     def _take_flags(self, flags: int) -> None:
         self.server_flags = Flags(flags & 0x7FFFFFFF)

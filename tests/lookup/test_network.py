@@ -318,7 +318,7 @@ def test_a_memcache_server_that_is_away_or_slow(memcache, logged):
 # proxy
 
 
-def proxymap(tables, seen=None):
+def proxymap(tables, seen=None, old=False):
     """A proxymap service: `tables` is name -> {key: value}."""
 
     def read(file):
@@ -339,6 +339,9 @@ def proxymap(tables, seen=None):
             flags = int(Flags.PATTERN if request["table"].startswith("regexp:") else Flags.FIXED)
             if values is None:
                 file.write(proxy.encode(("status", proxy.DENY), ("flags", 0), ("value", "")))
+            elif request["request"] == "open" and old and "instance_flags" in request:
+                file.write(proxy.encode(("status", proxy.BAD), ("flags", 0)))
+                return
             elif request["request"] == "open":
                 file.write(proxy.encode(("status", proxy.OK), ("flags", flags)))
             elif request["key"] == "retry":
@@ -378,11 +381,10 @@ def test_proxy(server, settings, queue_directory, impatient):
 
 def test_proxy_of_older_releases(server, settings, queue_directory):
     seen = []
-    settings.release = (3, 7)
-    server(proxymap({"t:x": {"a": "1"}}, seen), queue_directory / "private/proxymap")
+    server(proxymap({"t:x": {"a": "1"}}, seen, old=True), queue_directory / "private/proxymap")
     table = open_table("proxy:t:x", settings)
     assert table.lookup("a") == "1"
-    assert list(seen[1]) == ["request", "table", "flags", "key"]
+    assert list(seen[-1]) == ["request", "table", "flags", "key"]
 
 
 def test_proxy_service_that_is_away(server, settings, queue_directory, impatient, logged):
