@@ -126,8 +126,10 @@ class Session:
             self.channel.send_message(CleanupResult(self.mail.errors, self.mail.reason))
             try:
                 await self.channel.drain()
-            except ProtocolError:
+            except (ProtocolError, TimeoutError):
                 pass  # the client has gone; the message is as safe as the verdict would say
+            if kept and self.file.queue == INCOMING:
+                await self._wake(f"public/{self.service.view.queue_service_name}")
         finally:
             self.file.close()
             if not kept:
@@ -258,11 +260,10 @@ class Session:
         return bool(mail.flags & FLAG_BOUNCE) and not mail.errors & STATS_CANNOT_BOUNCE and mail.sender is not None
 
     async def _commit(self) -> int:
-        """Make the message part of the queue, and wake the queue manager."""
+        """Make the message part of the queue."""
         mail, file, queue = self.mail, self.file, self.service.queue
-        hold = bool(mail.flags & FLAG_HOLD)
         try:
-            if hold:
+            if mail.flags & FLAG_HOLD:
                 queue.rename(mail.queue_id, INCOMING, HOLD)
                 file.queue, file.path = HOLD, queue.path(HOLD, mail.queue_id)
                 if self.service.flow is not None:
@@ -272,8 +273,6 @@ class Session:
         except OSError as error:
             log.warning(f"{mail.queue_id}: write queue file: {error.strerror}")
             return STAT_SIZE if error.errno == errno.EFBIG else STAT_WRITE
-        if not hold:
-            await self._wake(f"public/{self.service.view.queue_service_name}")
         return 0
 
     async def _wake(self, path: str) -> None:
