@@ -22,6 +22,10 @@ Steps of a server:
 import re
 from dataclasses import dataclass, field
 
+from postfixpy.smtp.memory import unescape
+
+__all__ = ["BASE", "Scenario", "Server", "escape", "normal_log", "parse", "show_wire", "unescape"]
+
 BASE = """\
 compatibility_level = 3.6
 myhostname = client.example
@@ -109,19 +113,6 @@ def escape(data: bytes) -> str:
         else:
             out.append({13: "\\r", 10: "\\n"}.get(code, f"\\x{code:02x}"))
     return "".join(out)
-
-
-def unescape(text: str) -> bytes:
-    """The reverse of `escape`."""
-    out = bytearray()
-    for match in re.finditer(r"\\x([0-9a-f]{2})|\\([rn\\])|(.)", text, re.DOTALL):
-        if match[1]:
-            out.append(int(match[1], 16))
-        elif match[2]:
-            out += {"r": b"\r", "n": b"\n", "\\": b"\\"}[match[2]]
-        else:
-            out += match[3].encode()
-    return bytes(out)
 
 
 def show_wire(name: str, chunks: list[bytes]) -> list[str]:

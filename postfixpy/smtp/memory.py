@@ -5,6 +5,7 @@ are those of postfixpy.migrate.scenario. A server that waits for input that does
 time limit; a Read that would wait for ever is a time-out too.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -40,6 +41,19 @@ def finish(coroutine: "Coroutine[Any, Any, T] | Awaitable[T]") -> T:
         result: T = stop.value
         return result
     raise RuntimeError("a coroutine waited for the outside world")
+
+
+def unescape(text: str) -> bytes:
+    r"""The bytes of text with the escapes \r, \n, \\ and \xHH."""
+    out = bytearray()
+    for match in re.finditer(r"\\x([0-9a-f]{2})|\\([rn\\])|(.)", text, re.DOTALL):
+        if match[1]:
+            out.append(int(match[1], 16))
+        elif match[2]:
+            out += {"r": b"\r", "n": b"\n", "\\": b"\\"}[match[2]]
+        else:
+            out += match[3].encode()
+    return bytes(out)
 
 
 class Peer:
@@ -107,8 +121,6 @@ class Peer:
             if word == ">":
                 self._out += rest.encode("utf-8", "surrogateescape") + b"\r\n"
             elif word == ">>":
-                from postfixpy.migrate.scenario import unescape  # only scenarios have such steps
-
                 self._out += unescape(rest)
             elif word == "<":
                 if not self._take_line(rest):
