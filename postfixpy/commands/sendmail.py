@@ -15,7 +15,10 @@ The message is written as postdrop(1) records. Mode by program name: sendmail, m
 
 Differs from Postfix: where the user may write the maildrop queue, the checks of postdrop run in this process, and no
 other is started; else the set-gid postdrop of $command_directory is run as in Postfix. -bs is a plain SMTP session of
-our own (postfixpy.services.smtpd_standalone).
+our own (postfixpy.services.smtpd_standalone). -C is not limited to alternate_config_directories: this program has no
+privileges that a foreign configuration could abuse; a real postdrop checks for itself.
+
+The exit status is 0, or 75 (EX_TEMPFAIL) for every error, as in Postfix.
 """
 
 import os
@@ -323,6 +326,7 @@ def _queue_option(options: Options, value: str) -> None:
 
 def _run(name: str, arguments: list[str]) -> int:
     os.umask(0o022)
+    _open_standard_descriptors()
     found, words = _scan(name, arguments)
     view = _configure(found, name)
     from .submit_access import log_as
@@ -336,6 +340,15 @@ def _run(name: str, arguments: list[str]) -> int:
     if options.interval and options.mode != "daemon":
         return 0
     return _DO[options.mode](options, view)
+
+
+def _open_standard_descriptors() -> None:
+    """A caller may have closed them; the queue file must not become one of them."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
 
 
 def _no_words(options: Options, text: str) -> None:

@@ -22,6 +22,7 @@ from enum import IntFlag
 from typing import NamedTuple
 
 from .headers import Header, HeaderTable, name_length
+from .structured import first_token, items, word
 
 PRIMARY, MULTIPART, NESTED = 1, 2, 3
 """Header classes: of the message itself, of a body part, of an attached message."""
@@ -245,20 +246,20 @@ class MimeMachine:
             yield HeaderEvent(self._state, known, text)
 
     def _content_type(self, text: bytes) -> Iterator[Event]:
-        items = _items(text.partition(b":")[2])
-        tokens = next(items, None)
+        found = items(text.partition(b":")[2])
+        tokens = next(found, None)
         if not tokens:
             return
-        major = _word(tokens, 0)
-        minor = _word(tokens, 2) if len(tokens) >= 3 and tokens[1] == ("/", b"/") else b""
+        major = word(tokens, 0)
+        minor = word(tokens, 2) if len(tokens) >= 3 and tokens[1] == ("/", b"/") else b""
         if major not in (b"text", b"message", b"multipart"):
             self._type = (b"other", self._type[1])
             return
         if major == b"multipart":
             self._type = (major, self._type[1])
             default = (b"message", b"rfc822") if minor == b"digest" else _LEAF
-            for parameter in items:
-                if len(parameter) >= 3 and _word(parameter, 0) == b"boundary" and parameter[1] == ("=", b"="):
+            for parameter in found:
+                if len(parameter) >= 3 and word(parameter, 0) == b"boundary" and parameter[1] == ("=", b"="):
                     if len(self._boundaries) - 1 > self._nesting_limit:
                         if self._options & Options.REPORT_NESTING:
                             yield from self._report(Problem.NESTING, text)
@@ -269,8 +270,7 @@ class MimeMachine:
         self._type = (major, minor)
 
     def _content_encoding(self, text: bytes) -> None:
-        tokens = _tokens(text.partition(b":")[2], 0, 1, _RFC822_SPECIALS, b"")[0]
-        name = _word(tokens, 0) if tokens else b""
+        name = first_token(text.partition(b":")[2])
         if name in _ENCODINGS:
             self._encoding, self._domain = name, _ENCODINGS[name]
 
@@ -370,96 +370,3 @@ class MimeMachine:
 _TABLE = HeaderTable()
 _NO_QUOTING = re.compile(rb"(?:[\t !-<>-~]{0,72}[!-<>-~])?")
 _QUOTED = [bytes([byte]) if byte == 9 or (32 <= byte <= 126 and byte != 61) else b"=%02X" % byte for byte in range(256)]
-
-# Tokens of structured headers (header_token(3))
-
-_TSPECIALS = b'()<>@,;:\\"/[]?='
-_RFC822_SPECIALS = b'()<>@,;:\\".[]'
-_ATOM_END = {
-    specials: re.compile(rb"[\0-\x20\x7f" + re.escape(specials) + rb"]") for specials in (_TSPECIALS, _RFC822_SPECIALS)
-}
-_BLANKS = b" \t\r\n"
-Token = tuple[str, bytes]
-"""("token", text), ("string", text), or a special character with itself."""
-
-
-def _word(tokens: list[Token], index: int) -> bytes:
-    kind, text = tokens[index]
-    return text.lower() if kind == "token" else b""
-
-
-def _items(text: bytes) -> Iterator[list[Token]]:
-    """The items of a Content-Type value between semicolons, three tokens of each; an empty item may be between two."""
-    position: int | None = 0
-    while position is not None:
-        tokens, position = _tokens(text, position, 3, _TSPECIALS, b";")
-        yield tokens
-
-
-def _tokens(
-    text: bytes, position: int, limit: int, specials: bytes, terminator: bytes
-) -> tuple[list[Token], int | None]:
-    """Up to `limit` tokens from `position` to the `terminator`, and where the next item starts (None: the end)."""
-    text = text.partition(b"\0")[0]
-    tokens: list[Token] = []
-    size = len(text)
-    while position < size and (terminator or len(tokens) < limit):
-        char = text[position : position + 1]
-        position += 1
-        token: Token
-        if char in _BLANKS:
-            continue
-        if char == terminator:
-            return tokens, position
-        if char == b"(":
-            position = _skip_comment(text, position)
-            continue
-        if char == b'"':
-            value, position = _quoted_string(text, position)
-            token = ("string", value)
-        elif char in specials or char < b" " or char == b"\x7f":
-            token = (char.decode("ascii"), char)
-        else:
-            match = _ATOM_END[specials].search(text, position)
-            end = match.start() if match else size
-            token = ("token", text[position - 1 : end])
-            position = end
-        if len(tokens) < limit:
-            tokens.append(token)
-    return tokens, None
-
-
-def _skip_comment(text: bytes, position: int) -> int:
-    depth = 1
-    for match in _COMMENT.finditer(text, position):
-        found = match.group()
-        if found == b"(":
-            depth += 1
-        elif found == b")":
-            depth -= 1
-            if not depth:
-                return match.end()
-    return len(text)
-
-
-def _quoted_string(text: bytes, position: int) -> tuple[bytes, int]:
-    """The value of a quoted string that starts at `position`, unfolded, and the offset behind it."""
-    value = bytearray()
-    while position < len(text):
-        char = text[position]
-        position += 1
-        if char == 0x22:
-            break
-        if char == 0x0A:
-            value = bytearray(value.rstrip(_BLANKS))
-            continue
-        if char == 0x5C:
-            if position == len(text):
-                break
-            char = text[position]
-            position += 1
-        value.append(char)
-    return bytes(value), position
-
-
-_COMMENT = re.compile(rb"\\.|[()]", re.DOTALL)

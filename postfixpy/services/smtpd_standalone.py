@@ -17,22 +17,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from postfixpy import log
 from postfixpy.errors import FatalError, TemporaryError
-from postfixpy.mail.addresses import ADDRESS, parse_addresses, quote_822_local
+from postfixpy.mail.addresses import quote_822_local
 from postfixpy.mail.headers import is_header, mail_date
 from postfixpy.mail.records import Kind
+
+from .smtpd_words import Path, is_utf8, notify_mask, original_recipient, printable_xtext, split
 
 if TYPE_CHECKING:
     from postfixpy.config import View
 
 CLIENT_NAME, CLIENT_ADDRESS = "localhost", "127.0.0.1"
 CLIENT = f"{CLIENT_NAME}[{CLIENT_ADDRESS}]"
-
-_TOKEN = re.compile(
-    r'<(?:"(?:\\.|[^"\\])*"|\\.|[^>"\\])*>[^ \t]*|(?:"(?:\\.|[^"\\])*"?|\\.|\\\Z|[^ \t"\\])+', re.DOTALL
-)
-_PATH_WORD = re.compile(r"[ \t]*(from|to)[ \t]*:", re.IGNORECASE)
-_XTEXT = re.compile(r"\+([0-9A-F]{2})")
-_UXTEXT = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 
 COMMANDS = (
     *("HELO", "EHLO", "XCLIENT", "XFORWARD", "STARTTLS", "AUTH", "MAIL", "RCPT"),
@@ -51,41 +46,6 @@ class Drop(Protocol):
     def add(self, kind: str, payload: bytes) -> None: ...
     def finish(self) -> int: ...
     def cancel(self) -> None: ...
-
-
-class Path:
-    """A word of a MAIL or RCPT command that should be an address; `text` as the client wrote it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        inner = text[1:-1] if text.startswith("<") and text.endswith(">") else text
-        if inner.startswith("@") and ":" in inner:
-            inner = inner.partition(":")[2]
-        tokens = parse_addresses(inner)
-        found = [token for token in tokens if token.kind == ADDRESS]
-        self.address = found[-1].internal if found else ""
-        self.addresses = len(found)
-        self.noise = any(token.kind not in (ADDRESS, "<", ">") for token in tokens)
-
-    @property
-    def open(self) -> bool:
-        """A bracket that is not closed."""
-        return self.text.startswith("<") and not self.text.endswith(">")
-
-
-def split(line: str) -> list[str]:
-    """The words of a command. "FROM:" and "TO:" are words of their own, quoted strings and <...> are whole."""
-    words = []
-    match = re.match(r"[ \t]*([^ \t]+)", line)
-    if match is None:
-        return []
-    words.append(match[1])
-    rest = line[match.end() :]
-    path = _PATH_WORD.match(rest)
-    if path is not None and match[1].upper() in ("MAIL", "RCPT"):
-        words.append(path[1] + ":")
-        rest = rest[path.end() :]
-    return words + _TOKEN.findall(rest)
 
 
 class Session:
@@ -139,7 +99,7 @@ class Session:
         if self.errors >= self.view.smtpd_hard_error_limit:
             self.over = True
             return f"421 4.7.0 {self.view.myhostname} Error: too many errors"
-        if self.view.smtputf8_enable and not _is_utf8(line):
+        if self.view.smtputf8_enable and not is_utf8(line):
             return self._unknown("500 5.5.2 Error: bad UTF-8 syntax")
         words = split(line)
         if not words:
@@ -271,7 +231,7 @@ class Session:
         if name in ("RET", "ENVID") and equals:
             if "dsn" in self._discard:
                 return "501 5.7.1 DSN support is disabled"
-            good = value.upper() in ("FULL", "HDRS") if name == "RET" else _printable_xtext(value)
+            good = value.upper() in ("FULL", "HDRS") if name == "RET" else printable_xtext(value)
             if name in seen or not good:
                 return f"501 5.5.4 Bad {name} parameter syntax"
             seen.add(name)
@@ -295,11 +255,11 @@ class Session:
             if "dsn" in self._discard:
                 return "501 5.7.1 DSN support is disabled"
             if name.upper() == "NOTIFY":
-                notify = 0 if notify else _notify(value)
+                notify = 0 if notify else notify_mask(value)
                 if not notify:
                     return "501 5.5.4 Error: Bad NOTIFY parameter syntax"
             else:
-                orcpt = "" if orcpt else _orcpt(value)
+                orcpt = "" if orcpt else original_recipient(value)
                 if not orcpt:
                     return "501 5.5.4 Error: Bad ORCPT parameter syntax"
         if 0 < view.smtpd_recipient_limit <= len(self._recipients):
@@ -490,51 +450,6 @@ def _verdict(drop: Drop, status: int) -> str:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _xtext(text: str) -> str | None:
-    """`text` without the encoding of RFC 3461; None when that is malformed."""
-    if not _is_utf8(text) or "+" in _XTEXT.sub("", text):
-        return None
-    decoded = _XTEXT.sub(lambda match: chr(int(match[1], 16)), text)
-    return None if "\0" in decoded else decoded
-
-
-def _printable_xtext(text: str) -> bool:
-    decoded = _xtext(text)
-    return decoded is not None and all(" " <= c <= "~" or c == "\t" for c in decoded)
-
-
-def _notify(text: str) -> int:
-    bits = {"NEVER": 1, "SUCCESS": 2, "FAILURE": 4, "DELAY": 8}
-    mask = 0
-    for word in text.split(","):
-        if word.upper() not in bits:
-            return 0
-        mask |= bits[word.upper()]
-    return mask if mask == 1 or not mask & 1 else 0
-
-
-def _orcpt(text: str) -> str:
-    """``type;address`` with the address decoded; "" when malformed."""
-    kind, semicolon, coded = text.partition(";")
-    if not kind or not semicolon:
-        return ""
-    if kind.lower() == "utf-8":
-        decoded: str | None = _UXTEXT.sub(lambda match: chr(min(int(match[1], 16), 0x10FFFF)), coded)
-        if decoded is not None and ("\0" in decoded or not _is_utf8(decoded)):
-            decoded = None
-    else:
-        decoded = _xtext(coded)
-    return "" if decoded is None else f"{kind};{decoded}"
 
 
 # The edge

@@ -7,7 +7,8 @@ import pytest
 
 from postfixpy import log
 from postfixpy.errors import FatalError
-from postfixpy.services.smtpd_standalone import Path, Session, split
+from postfixpy.services.smtpd_standalone import Session
+from postfixpy.services.smtpd_words import Path, original_recipient, printable_xtext, split
 
 
 class Drop:
@@ -262,3 +263,11 @@ def test_words_and_paths() -> None:
     assert split("NOOP a b") == ["NOOP", "a", "b"]
     assert Path("<@route,@x:user@host>").address == "user@host"
     assert Path('"a b"@c').address == "a b@c"
+
+
+def test_xtext() -> None:
+    assert original_recipient("rfc822;a+2Bb") == "rfc822;a+b"
+    assert original_recipient("utf-8;\\x{FC}@x") == "utf-8;ü@x"
+    for bad in ("rfc822", ";x", "rfc822;a+2bb", "rfc822;a+00"):
+        assert original_recipient(bad) == ""
+    assert printable_xtext("a+20b") and not printable_xtext("a+07b")

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from postfixpy.errors import FatalError
-from postfixpy.lookup.addresses import AddressContext
+from postfixpy.lookup.addresses import AddressContext, LocalDomains
 from postfixpy.lookup.maps import Maps
 from postfixpy.lookup.matching import StringList
 from postfixpy.lookup.table import Flags
 from postfixpy.mail.headers import HeaderTable
+from postfixpy.services.trivial_rewrite import OwnAddresses
 
 if TYPE_CHECKING:
     from postfixpy.config import View
@@ -98,7 +99,7 @@ class Settings:
         self.propagate_canonical = bool(self.propagate & 1)
         self.propagate_virtual = bool(self.propagate & 2)
 
-        self.addresses = AddressContext(view)
+        self.addresses = AddressContext(view, LocalDomains(view, OwnAddresses(view)))
         self.headers = HeaderTable(split(view.message_drop_headers))
         self.reject_characters = unescape(view.message_reject_characters)
         self.strip_characters = unescape(view.message_strip_characters)
@@ -121,11 +122,11 @@ class Settings:
 
     def changed(self) -> str | None:
         """The name of an open table whose file has changed."""
-        for maps in self._maps:
-            for table in maps.tables:
-                if table.changed():
-                    return table.name
-        return None
+        tables = [table for maps in self._maps for table in maps.tables]
+        for patterns in (self.masquerade_exceptions, self.addresses.local.list):
+            if patterns is not None:
+                tables += [pattern.table for pattern in patterns.patterns if pattern.table is not None]
+        return next((f"{table.kind}:{table.label}" for table in tables if table.changed()), None)
 
 
 def _exceptions(view: "View") -> StringList | None:
