@@ -5,7 +5,9 @@ A request that fails leaves the log where it is, and the message is deferred: th
 Source: qmgr(8), abounce(3), spec/smtp-client.md 15.8.
 """
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
 from postfixpy.ipc import bounce
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from postfixpy.ipc.disposition import Reporter
     from postfixpy.mail.queue import QueueFile
 
+MAX_REQUESTS = 20
+"""Requests under way at once: more would only wait in the services' sockets, and take descriptors."""
+
 _TIMEOUT = 1000.0
 """Seconds that the service may take to return a message (abounce(3))."""
 
@@ -36,6 +41,7 @@ class Notices:
         self.defer_path = f"private/{view.defer_service_name}"
         self.trace_path = f"private/{view.trace_service_name}"
         self._verp = not view.disable_verp_bounces
+        self._turn = asyncio.Semaphore(MAX_REQUESTS)
 
     async def bounce(self, message: Message) -> bool:
         """Return the message for what the bounce log holds. False: the message must be deferred."""
@@ -49,38 +55,49 @@ class Notices:
         e = message.envelope
         common = (path, flags, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags)
         if e.verp_delimiters and self._verp:
-            sent = await bounce.verp(*common, e.verp_delimiters, timeout=_TIMEOUT, release=self.release)
-            return _outcome(message, sent, "verp-bounce")
-        sent = await bounce.flush(*common, timeout=_TIMEOUT, release=self.release)
-        return _outcome(message, sent, "bounce")
+            request = bounce.verp(*common, e.verp_delimiters, timeout=_TIMEOUT, release=self.release)
+            return await self._request(message, request, "verp-bounce")
+        request = bounce.flush(*common, timeout=_TIMEOUT, release=self.release)
+        return await self._request(message, request, "bounce")
 
     async def warn(self, message: Message) -> bool:
         """Warn the sender of the delay, for what the defer log holds."""
         e = message.envelope
-        sent = await bounce.warn(
+        request = bounce.warn(
             *(self.defer_path, 0, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags),
             timeout=_TIMEOUT,
             release=self.release,
         )
-        return _outcome(message, sent, "delay warning")
+        return await self._request(message, request, "delay warning")
 
     async def trace(self, message: Message) -> bool:
         """Send the delivery report for what the trace log holds."""
         e = message.envelope
-        sent = await bounce.trace(
+        request = bounce.trace(
             *(self.trace_path, e.trace_flags, ACTIVE, e.queue_id, e.encoding, e.sendopts),
             *(e.from_, e.envelope_id, e.ret_flags),
             timeout=_TIMEOUT,
             release=self.release,
         )
-        return _outcome(message, sent, "trace")
+        return await self._request(message, request, "trace")
+
+    async def _request(self, message: Message, request: Coroutine[Any, Any, bool], what: str) -> bool:
+        try:
+            async with self._turn:
+                done = await request
+        finally:
+            request.close()  # the process may end while it waits for its turn
+        if not done:
+            log.info(f"{message.queue_id}: status=deferred ({what} failed)")
+        return done
 
     async def defer(self, message: Message, recipients: list[Recipient], reason: DSN) -> bool:
         """Defer recipients without an agent. True: they need no more attempts all the same (they were probes)."""
         settled = True
         for recipient in recipients:
             outcome = Outcome(recipient, "deferred", reason, stats=_stats(message))
-            result = await self.reporter.defer(message.envelope.trace_flags, message.queue_id, outcome)
+            async with self._turn:
+                result = await self.reporter.defer(message.envelope.trace_flags, message.queue_id, outcome)
             settled = settled and result == 0
         return settled
 
@@ -96,9 +113,3 @@ class Notices:
 
 def _stats(message: Message) -> MessageStats:
     return MessageStats(incoming_arrival=message.envelope.arrival, active_arrival=message.active_arrival)
-
-
-def _outcome(message: Message, sent: bool, what: str) -> bool:
-    if not sent:
-        log.info(f"{message.queue_id}: status=deferred ({what} failed)")
-    return sent

@@ -92,13 +92,16 @@ class Scheduler:
         message.refilling = False
         message.refilled_at = self.now
         bound: list[tuple[Recipient, Destination]] = []
+        refused: dict[DSN, list[Recipient]] = {}
         for recipient, route in routed:
             destination = self._bind(message, route)
             if isinstance(destination, Destination):
                 bound.append((recipient, destination))
             else:
-                message.entries += 1  # until recipients_deferred
-                self._decisions.append(DeferEntry(message, [recipient], destination))
+                refused.setdefault(destination, []).append(recipient)
+        for reason, recipients in refused.items():
+            message.entries += 1  # until recipients_deferred
+            self._decisions.append(DeferEntry(message, recipients, reason))
         bound.sort(key=_order)
         for recipient, destination in bound:
             self._assign_one(message, recipient, destination)

@@ -15,7 +15,7 @@ from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
 from postfixpy.services.queue_manager.envelope import Envelope
 from postfixpy.services.queue_manager.model import Message
-from postfixpy.services.queue_manager.notices import Notices
+from postfixpy.services.queue_manager.notices import MAX_REQUESTS, Notices
 
 from .spool import Spool
 
@@ -129,6 +129,33 @@ def test_failure_defers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: s
     finally:
         log.set_sink(old)
     assert texts == [f"ID: status=deferred ({text} failed)"]
+
+
+def test_requests_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of messages may end at once; the services get a few requests at a time."""
+    running = most = 0
+
+    async def flush(*arguments: object, **named: object) -> bool:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return True
+
+    async def main() -> None:
+        notices = Notices(VIEW, FakeReporter(0))  # type: ignore[arg-type]  # a fake
+        assert all(await asyncio.gather(*(notices.bounce(message()) for _ in range(100))))
+        # and one that is given up while it waits leaves nothing behind
+        waiting = [asyncio.create_task(notices.bounce(message())) for _ in range(100)]
+        await asyncio.sleep(0)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    monkeypatch.setattr(bounce, "flush", flush)
+    asyncio.run(main())
+    assert most == MAX_REQUESTS
 
 
 def test_recipients_without_agent() -> None:
