@@ -70,6 +70,11 @@ def is_word(text: str, word: str) -> bool:
     return text[: len(word)].lower() == word and not (after.isascii() and after.isalnum())
 
 
+def _shown(text: str) -> str:
+    """Latin-1 text, which stands for bytes, as the text that the bytes are."""
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
 class PatternTable(Table):
     """What regexp: and pcre: share. Subclasses give the options, the compiler, and the few texts that differ."""
 
@@ -163,8 +168,7 @@ class PatternTable(Table):
         pattern, options, negated, rest = self._pattern(line, text)
         rest = rest.lstrip(SPACE)
         if rest:
-            shown = rest.encode("latin-1").decode("utf-8", "surrogateescape")
-            self._warn(line, f'ignoring extra text after IF statement: "{shown}"')
+            self._warn(line, f'ignoring extra text after IF statement: "{_shown(rest)}"')
             self._warn(line, "do not prepend whitespace to statements between IF and ENDIF")
         return Rule(line, self.compile(line, pattern, options), negated)
 
@@ -177,7 +181,7 @@ class PatternTable(Table):
         rest = rest.lstrip(SPACE)
         if not rest:
             self._warn(line, "no replacement text: using empty string")
-        parts = self._replacement(line, rest.encode("latin-1").decode("utf-8", "surrogateescape"))
+        parts = self._replacement(line, _shown(rest))
         largest = max((part for part in parts if isinstance(part, int)), default=0)
         if largest and negated:
             raise self._skip(line, "$number found in negative match replacement text: skipping this rule")
@@ -211,8 +215,7 @@ class PatternTable(Table):
             else:
                 position += 1
         if position >= len(rest):
-            shown = delimiter.encode("latin-1").decode("utf-8", "surrogateescape")
-            raise self._skip(line, f'no closing regexp delimiter "{shown}": {self.no_delimiter}')
+            raise self._skip(line, f'no closing regexp delimiter "{_shown(delimiter)}": {self.no_delimiter}')
         pattern = rest[1:position].encode("latin-1")
         options, position = self.default_options, position + 1
         while position < len(rest) and rest[position] not in self.option_end:
@@ -224,7 +227,7 @@ class PatternTable(Table):
         try:
             return self.options[letter]
         except KeyError:
-            raise self._skip(line, f'unknown regexp option "{letter}": skipping this rule') from None
+            raise self._skip(line, f'unknown regexp option "{_shown(letter)}": skipping this rule') from None
 
     def _replacement(self, line: int, text: str) -> list[bytes | int]:
         if self.flags & Flags.RHS_IS_FILE:
