@@ -147,7 +147,8 @@ class Command:
         greeting = dict(self._read_list())
         self.queue_id = greeting.get("queue_id", "")
         if greeting.get("protocol") != "postdrop_protocol":
-            status = self._process.wait()
+            self.cancel()
+            status = self._process.returncode
             if status:
                 log.warning(f'command "{self._command}" exited with status {status}')
             raise FatalError(f"{who}: unable to execute {self._command}: Success", EX_UNAVAILABLE)
