@@ -196,6 +196,20 @@ def test_order_is_the_real_one(cost: str, loan: str, discount: str) -> None:
     assert len(told[True]) == 101
 
 
+def test_reload_in_the_middle_of_deliveries() -> None:
+    """The agents finish what they do; the next queue manager waits for them."""
+    with RealSystem("dot * delay=2 ok", **QUICK) as system:
+        for n in range(5):
+            system.send("me@real.example", f"u{n}@a.example", f"v{n}@b.example")
+        system.wait(lambda: str(system.log()).count("queue active") == 5, "all to be active")
+        time.sleep(0.5)
+        system.postfix("reload")
+        system.wait(lambda: not system.queued(), "an empty queue", 100)
+        assert len(system.sink.recipients()) == len(set(system.sink.recipients())) == 10
+        assert "skipped, still being delivered" in str(system.log())
+        assert not [line for line in system.log() if re.search("qmgr.*(warning|fatal|panic)", line)]
+
+
 def test_kill_9_loses_nothing() -> None:
     """A hundred messages, a server that refuses, defers and hangs up, and a queue manager that is killed ten times."""
     rules = (
