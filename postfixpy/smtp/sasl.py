@@ -93,6 +93,10 @@ def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
         return False
     if reply.kind == 2:
         return True
+    if reply.kind == 3:
+        text = f"SASL authentication failed; authentication protocol loop with server {s.namaddr}"
+        yield from failure.site(d, text, status="4.3.0")
+        return False
     if reply.kind == 5 and d.settings.view.smtp_sasl_auth_soft_bounce:
         reply.status = "4" + reply.status[1:]
     yield from failure.site(
@@ -125,7 +129,8 @@ def _local_failure(d: "Delivery", s: "Session", why: str) -> Run[None]:
 
 
 def _exchange(s: "Session", mechanism: str, user: str, password: str) -> "Run[Reply | None]":
-    """The dialogue; None when the server's challenge cannot be read."""
+    """The dialogue: the reply that ended it (a challenge, when there were too many); None for one that cannot be
+    read."""
     secret = [text.encode("utf-8", "surrogateescape") for text in (user, password)]
     initial = b"\0" + secret[0] + b"\0" + secret[1] if mechanism == "PLAIN" else None
     command = f"AUTH {mechanism}"
