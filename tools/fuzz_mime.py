@@ -7,10 +7,12 @@ of headers; without conversion the text that went in comes out; `plain` text pas
 installed, ``python tools/fuzz_mime.py --atheris [libFuzzer options]`` lets coverage choose the mutations.
 """
 
+import importlib
 import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from postfixpy.mail.mime import BodyEvent, EndOfBody, EndOfHeaders, ErrorEvent, HeaderEvent, MimeMachine
 
@@ -81,8 +83,7 @@ def mutate(chance: random.Random, data: bytes) -> bytes:
 
 def main() -> int:
     if sys.argv[1:2] == ["--atheris"]:
-        import atheris  # type: ignore[import-not-found]  # not one of our dependencies
-
+        atheris: Any = importlib.import_module("atheris")  # not one of our dependencies
         atheris.Setup([sys.argv[0], *sys.argv[2:]], lambda data: check(data[1:], data[0] if data else 0))
         atheris.Fuzz()
         return 0

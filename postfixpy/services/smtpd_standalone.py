@@ -77,7 +77,8 @@ class Session:
         self._recipients: list[str] = []
         self._utf8 = False
         self._arrival = 0.0
-        self._size = 0
+        self._size = self._announced = 0
+        self._auth = False
         self._first = True
         self._continued = False
         self._too_big = False
@@ -180,15 +181,14 @@ class Session:
         utf8 = self._may_utf8 and any(word.upper() == "SMTPUTF8" for word in words[3:])
         if path.open or not self._acceptable(path, "MAIL", empty=True):
             return "501 5.1.7 Bad sender address syntax"
-        size = 0
         seen: set[str] = set()
         for word in words[3:]:
             complaint = self._mail_option(word, seen)
             if complaint:
                 return complaint
             if word[:5].upper() == "SIZE=":
-                size = int(word[5:])
-        if 0 < view.message_size_limit < size:
+                self._announced = int(word[5:])  # which is remembered until the next message, as in Postfix
+        if 0 < view.message_size_limit < self._announced:
             refusal = "552 5.3.4 Message size exceeds fixed limit"
             helo = f" helo=<{self._client_helo}>" if self._client_helo else ""
             log.info(
@@ -227,6 +227,11 @@ class Session:
                 return "501 5.5.4 Bad message size syntax"
             return "552 5.3.4 Message size exceeds file system imposed limit" if int(value[:30]) >= 1 << 63 else ""
         if word.upper() == "SMTPUTF8" and self._may_utf8:
+            return ""
+        if name == "AUTH" and equals:
+            if self._auth:
+                return "503 5.5.4 Error: multiple AUTH= options"
+            self._auth = value != "<>"
             return ""
         if name in ("RET", "ENVID") and equals:
             if "dsn" in self._discard:

@@ -1,6 +1,7 @@
 """Our sendmail and Debian's, side by side: exit status, both outputs, and the file in the maildrop queue."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,10 @@ inet_interfaces = 127.0.0.1
 message_size_limit = 100000
 maillog_file_prefixes = /tmp
 alias_database =
+smtpd_error_sleep_time = 0
+smtpd_hard_error_limit = 1000
+smtpd_soft_error_limit = 1000
+smtpd_junk_command_limit = 1000
 """
 CALLS: list[tuple[list[str], bytes]] = [
     (["-f", "me", "a@b"], b"Subject: x\n\nbody\n"),
@@ -114,3 +119,56 @@ def run(place: Path, side: str, arguments: list[str], message: bytes) -> tuple[i
 @pytest.mark.parametrize(("arguments", "message"), CALLS)
 def test_same(place: Path, arguments: list[str], message: bytes) -> None:
     assert run(place, "ours", arguments, message) == run(place, "real", arguments, message)
+
+
+TALKS = [
+    ["HELO me", "MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "Subject: x", "", "..dot", "text", ".", "QUIT"],
+    ["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "RCPT TO:<e@f>", "DATA", ".", "QUIT"],
+    [
+        *("EHLO [x]", "MAIL FROM:<nobody", "MAIL", "MAIL FROM:", "MAIL TO:<x>", "MAIL FROM:<a> <b>"),
+        *("MAIL FROM: <me@x> SIZE=10 FOO=bar", "MAIL FROM: <me@x> SIZE=99999999999", "MAIL FROM:<x> SIZE=x"),
+        *(
+            "MAIL FROM:<x> RET=x",
+            "MAIL FROM:<x> RET=FULL RET=HDRS",
+            "MAIL FROM:<x> ENVID=+zz",
+            "MAIL FROM:<x> ENVID=+07",
+        ),
+        *("MAIL FROM:<x> BODY=BINARY", "MAIL FROM:<x> AUTH=<>", "MAIL FROM:<x> SMTPUTF8", "RSET"),
+        *("mail from:<me@x> body=8bitmime ret=hdrs envid=a+2Bb size=10", "MAIL FROM:<x>"),
+        *("RCPT TO:<>", "RCPT", "RCPT TO:", "RCPT FROM:<x>", "RCPT TO:<a@b", "RCPT TO:<a> <b>", "RCPT TO:a b"),
+        *("RCPT TO:<a@b> NOTIFY=NEVER,FAILURE", "RCPT TO:<a@b> NOTIFY=", "RCPT TO:<a@b> ORCPT=x", "RCPT TO:<a@b> XX"),
+        *("RCPT TO:<a@b> ORCPT=rfc822;a+2 NOTIFY=delay", "RCPT TO:<a@b> NOTIFY=DELAY NOTIFY=DELAY"),
+        *("RCPT TO:<a@b> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;q+2Br", 'RCPT TO:"a b"@c', 'RCPT TO:<"q@r"@s>'),
+        *("RCPT TO:<@route,@two:u@v>", "RCPT TO:Name <n@x>", "RCPT TO:postmaster", "RCPT TO:<(comment)x@y>"),
+        *("DATA x", "DATA", " folded?", "From me", "x" * 3000, ".", "QUIT"),
+    ],
+    [
+        *("NOOP", "NOOP x", "RSET", "RSET x", "VRFY", "VRFY a@b", "VRFY a b c", "VRFY <x> SMTPUTF8", "HELO", "EHLO"),
+        *("HELO a b c", "DATA", "RCPT TO:<x>", "FOO", "", " ", "STARTTLS", "AUTH PLAIN x", "quit now"),
+    ],
+    ["MAIL FROM:<>", "DATA", "RCPT TO:<a@b>", "RSET", "DATA", "Subject: header"],
+    ["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", *["y" * 900] * 150, ".", "NOOP", "QUIT"],
+    ["MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA", "unfinished"],
+    ["GET / HTTP/1.0"],
+    ["EHLO x", "MAIL FROM:<d\xf6@x>", "MAIL FROM:<\udcff>", "QUIT"],
+]
+
+
+def plain(text: str) -> str:
+    """Without queue ids and times."""
+    text = re.sub(r"\b[0-9A-F]{8,16}\b", "ID", text)
+    return re.sub(r"\w{3}, \d\d? \w{3} 20\d\d .*", "DATE", text)
+
+
+@pytest.mark.parametrize("talk", TALKS)
+def test_same_conversation(place: Path, talk: list[str]) -> None:
+    message = "".join(line + "\r\n" for line in talk).encode("utf-8", "surrogateescape")
+    results = []
+    for side in ("ours", "real"):
+        status, out, err, files = run(place, side, ["-bs"], message)
+        replies = [plain(line) for line in out.decode("utf-8", "surrogateescape").splitlines() if "EHLO" not in line]
+        replies = [line for line in replies if line[4:] not in ("ETRN", "CHUNKING")]
+        replies = [line.replace("250-", "250 ") for line in replies]
+        complaints = [line for line in err if "public/pickup" not in line]
+        results.append((status, replies, complaints, [[plain(record) for record in file] for file in files]))
+    assert results[0] == results[1]
