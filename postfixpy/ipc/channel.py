@@ -5,6 +5,9 @@ names the peer's path. Output is buffered by asyncio; `drain` waits until the pe
 """
 
 import asyncio
+import errno
+import os
+import socket
 from typing import TypeVar
 
 from .attributes import Pair, ProtocolError, Value, encode, parse
@@ -218,9 +221,33 @@ async def connect(
 ) -> Channel:
     """Connect to a service's UNIX-domain socket; `path` is relative to the queue directory, the working directory.
 
-    Raises OSError when nobody listens (after `connect_timeout` seconds: TimeoutError).
+    While the socket's queue is full (all processes are busy), tries again now and then. Raises OSError when nobody
+    listens, TimeoutError when the queue is still full after `connect_timeout` seconds.
     """
-    loop = asyncio.get_running_loop()
-    made = loop.create_unix_connection(lambda: Channel(path, timeout=timeout, release=release), path)
-    _, channel = await asyncio.wait_for(made, connect_timeout)
+    client = await _connect_socket(path, connect_timeout)
+    _, channel = await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: Channel(path, timeout=timeout, release=release), client
+    )
     return channel
+
+
+async def _connect_socket(path: str, timeout: float) -> socket.socket:
+    """A connected socket. A UNIX-domain connect takes no time, it works or fails at once, so it needs no event loop;
+    asyncio's own takes the EAGAIN of a full queue for "in progress" and breaks."""
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.setblocking(False)
+        wait = 0.01
+        while True:
+            try:
+                client.connect(path)
+                return client
+            except BlockingIOError:
+                if timeout <= 0:
+                    raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            await asyncio.sleep(min(wait, timeout))
+            timeout -= wait
+            wait = min(2 * wait, 1.0)
+    except BaseException:
+        client.close()
+        raise

@@ -5,12 +5,11 @@ is how a busy agent slows the queue manager down (spec/smtp-client.md 1.1, 15.5,
 """
 
 import asyncio
-import socket
 from dataclasses import dataclass, field
 
 from postfixpy import log
 from postfixpy.ipc.attributes import ProtocolError
-from postfixpy.ipc.channel import Channel
+from postfixpy.ipc.channel import Channel, connect
 from postfixpy.ipc.delivery import Result, pack
 from postfixpy.ipc.message import CURRENT, Release
 from postfixpy.mail.delivery import DeliveryRequest
@@ -19,9 +18,6 @@ from postfixpy.mail.dsn import DSN
 from .model import Entry
 
 PROTOCOL = "delivery_request_protocol"
-
-FULL_RETRIES = (0.01, 0.1, 1.0, 10.0)
-"""Seconds between tries to connect to a socket whose queue is full: all agents are busy."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,13 +35,11 @@ async def find_agent(transport: str, timeout: float, release: Release = CURRENT)
     """
     path = f"private/{transport}"
     try:
-        client = await _connect(path)
+        channel = await connect(path, timeout=timeout, release=release, connect_timeout=timeout)
     except OSError as error:
         log.warning(f"connect to transport {path}: {error.strerror}")
         return None
-    _, channel = await asyncio.get_running_loop().connect_accepted_socket(
-        lambda: Channel(f"{path} socket", timeout=timeout, release=release), client
-    )
+    channel.peer = f"{path} socket"
     try:
         await channel.read_announcement(PROTOCOL)
     except (ProtocolError, OSError) as error:
@@ -57,27 +51,6 @@ async def find_agent(transport: str, timeout: float, release: Release = CURRENT)
         channel.close()
         raise
     return Agent(channel)
-
-
-async def _connect(path: str) -> socket.socket:
-    """A connection to the socket at `path`; while its queue is full, another try now and then. Raises OSError.
-
-    A UNIX-domain connect never takes time: it works, or fails at once. (asyncio takes EAGAIN for "in progress".)
-    """
-    client = socket.socket(socket.AF_UNIX)
-    client.setblocking(False)
-    try:
-        for wait in FULL_RETRIES:
-            try:
-                client.connect(path)
-                return client
-            except BlockingIOError:
-                await asyncio.sleep(wait)
-        client.connect(path)
-    except BaseException:
-        client.close()
-        raise
-    return client
 
 
 @dataclass(frozen=True, slots=True)
