@@ -27,7 +27,12 @@ _BEFORE: dict[str, Any] = {
 
 class _Complete:
     def __init__(self, view: "View") -> None:
+        from postfixpy.smtp.parameters import any_release
+
         self._view = view
+        self._newest = any_release(view)
+        # Loads the newest parameters now: later the process may be in a chroot without our files.
+        _ = self._newest.non_empty_end_of_header_action
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -40,11 +45,7 @@ class _Complete:
         return value
 
     def _before(self, name: str) -> Any:
-        if name in _BEFORE:
-            return _BEFORE[name]
-        from postfixpy.smtp.parameters import any_release
-
-        return getattr(any_release(self._view), name)
+        return _BEFORE[name] if name in _BEFORE else getattr(self._newest, name)
 
 
 def complete(view: "View") -> "View":
