@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from postfixpy.config import conditional, expand  # noqa: E402 - needs the path above
+from postfixpy.config import conditional, macro  # noqa: E402 - needs the path above
 from postfixpy.config.parameters import RELEASES, read_rows  # noqa: E402
 
 PYTHON_TYPES = {
@@ -43,7 +43,7 @@ def names_stub() -> str:
 
 
 def _collect(text: str, found: dict[str, conditional.Part]) -> None:
-    for part in expand.compile_text(text):
+    for part in macro.compile_text(text):
         if not isinstance(part, str) and part[0] == "e":
             found[part[2]] = conditional.compile_expression(part[2])
             for inner in _texts(part[1]):

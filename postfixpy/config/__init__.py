@@ -9,11 +9,12 @@ lines          the line syntax
 parameters     the database of names, types, limits and defaults by release (data/)
 main_cf        explicit settings with positions
 master_cf      the services
-expand         "$" expansion; conditional and conditional.lark its conditional forms
+expand         "$" expansion; macro reads the text, conditional and conditional.lark its conditional forms
 values         numbers, times, booleans
 host           defaults that are computed on the machine
 view           what a service sees
 configuration  a directory
+inspect        what postconf shows, warns of and edits
 
 Importing this package loads nothing of it: every name below is loaded when it is first used.
 """

@@ -180,9 +180,10 @@ class Database:
     def families(self) -> dict[str, list[list[str]]]:
         """data/families.tsv by its first column: suffix, table, legacy, deprecated, mirror."""
         if self._families is None:
-            self._families = {}
+            families: dict[str, list[list[str]]] = {}
             for kind, *rest in read_rows("families.tsv"):
-                self._families.setdefault(kind, []).append(rest)
+                families.setdefault(kind, []).append(rest)
+            self._families = families  # only when it is complete: a reader that fails may be asked again
         return self._families
 
     def known(self, since: str, until: str = "") -> bool:

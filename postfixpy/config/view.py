@@ -17,7 +17,7 @@ from __future__ import annotations
 from postfixpy.config import host, values
 from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.lines import SPACE
-from postfixpy.config.parameters import LATEST, RUNTIME, Database, Parameter, Release
+from postfixpy.config.parameters import RUNTIME, Database, Parameter, Release
 from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds

@@ -216,6 +216,8 @@ def test_bounce_templates(run: Run) -> None:
     output, errors, status = run("-b", main="myhostname = h.example\ncompatibility_level = 3.6\n")
     assert (errors, status) == ("", 0)
     assert "This is the mail system at host h.example.\n" in output
+    assert json.loads(run("-t", "--json")[0])["delay"]["charset"] == "us-ascii"
+    assert json.loads(run("-b", "--json")[0])["verify"]["text"][0] == "This is the mail system at host h.example."
     assert run("-t", "./none")[1:] == ("postfix/bounce: fatal: open ./none: No such file or directory\n", 1)
 
 

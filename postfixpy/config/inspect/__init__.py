@@ -9,6 +9,8 @@ text         folding, white space, JSON
 show_main, show_master   listings
 edit_main, edit_master   edits
 origin       where values come from
+document     --json
+reference    a page of documentation for each parameter
 builds       what a build supports: table types, lock methods, SASL and TLS
 hash_order   the order in which Postfix visits its hash tables
 

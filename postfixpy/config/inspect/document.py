@@ -6,7 +6,7 @@ are arrays.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from postfixpy.config.inspect import show_master
 from postfixpy.config.inspect.names import Names
@@ -21,6 +21,11 @@ def _dump(value: object) -> str:
 def array(lines: list[str]) -> Iterator[str]:
     """A list of words."""
     yield _dump(lines)
+
+
+def objects(shown: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """Named objects: the bounce templates."""
+    yield _dump(shown)
 
 
 def show(names: Names, style: Style, classes: set[str], options: set[str], wanted: list[str]) -> Iterator[str]:
