@@ -8,6 +8,9 @@ import importlib
 import os
 import sys
 
+if not __package__:  # run by its file name (ipc/launch.py): the package may be a checkout that is not installed
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from postfixpy.commands import COMMANDS
 
 
