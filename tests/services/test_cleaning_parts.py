@@ -127,3 +127,14 @@ def test_every_release_has_what_we_read(release: str, tmp_path: Path) -> None:
     assert "message_size_limit" in names
     for name in names | {"header_from_format"}:
         getattr(view, name)
+
+
+def test_old_releases_do_what_they_did(tmp_path: Path) -> None:
+    from postfixpy import config
+
+    (tmp_path / "main.cf").write_text("inet_interfaces = 127.0.0.1\n")
+    old = complete(config.load(str(tmp_path), release="2.3").view())
+    assert (old.header_from_format, old.smtputf8_enable, old.always_add_missing_headers) == ("obsolete", False, True)
+    assert old.message_drop_headers.startswith("bcc")
+    new = complete(config.load(str(tmp_path), release="3.11").view())
+    assert (new.header_from_format, new.always_add_missing_headers) == ("standard", False)

@@ -1,5 +1,7 @@
-"""The parameters of mail submission under any Postfix release: one that a release does not have yet has a value with
-which the newest code does what that release did.
+"""Mail submission as an older Postfix release: a parameter that the release does not have reads as the value with which
+the newest code does what that release did.
+
+A View gives such a parameter its first default, which is nearly always that value; `_BEFORE` has the others.
 """
 
 from typing import TYPE_CHECKING, Any, cast
@@ -10,10 +12,8 @@ if TYPE_CHECKING:
 _BEFORE: dict[str, Any] = {
     "always_add_missing_headers": True,
     "cleanup_replace_stray_cr_lf": False,
-    "empty_address_local_login_sender_maps_lookup_key": "<>",
     "header_from_format": "obsolete",
     "info_log_address_format": "internal",
-    "local_login_sender_maps": "static:*",
     "requiretls_enable": False,
     "requiretls_esmtp_header": False,
     "sendmail_fix_line_endings": "strict",
@@ -22,32 +22,20 @@ _BEFORE: dict[str, Any] = {
     "strict_smtputf8": False,
     "tls_required_enable": False,
 }
-"""What a release did before it had the parameter, where that is not the parameter's first default."""
 
 
-class _Complete:
+class _AsBefore:
     def __init__(self, view: "View") -> None:
-        from postfixpy.smtp.parameters import any_release
-
         self._view = view
-        self._newest = any_release(view)
-        # Loads the newest parameters now: later the process may be in a chroot without our files.
-        _ = self._newest.non_empty_end_of_header_action
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            value = getattr(self._view, name)
-        except AttributeError:
-            if name.startswith("_"):
-                raise
-            value = self._before(name)
+        value = getattr(self._view, name)
+        if name in _BEFORE and self._view.parameter(name) is None:
+            value = _BEFORE[name]
         self.__dict__[name] = value
         return value
-
-    def _before(self, name: str) -> Any:
-        return _BEFORE[name] if name in _BEFORE else getattr(self._newest, name)
 
 
 def complete(view: "View") -> "View":
     """`view` with the parameters of all releases."""
-    return view if view.release >= (3, 11) else cast("View", _Complete(view))
+    return view if view.release >= (3, 11) else cast("View", _AsBefore(view))
