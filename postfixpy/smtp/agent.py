@@ -8,8 +8,10 @@ What is then left gets the last failure, as a failure of the whole destination.
 from dataclasses import replace
 
 from postfixpy import log
+from postfixpy.dns.names import family_of
 from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
+from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 
 from . import cache, destination, failure, policy, requiretls
@@ -17,7 +19,7 @@ from . import session as feature
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
 from .destination import Site
-from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run
+from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run, ask
 from .handshake import shake_hands
 from .policy import Level, Policy, PolicyError
 from .requiretls import Demand
@@ -265,7 +267,7 @@ def _connect(d: Delivery, record: Record, level: Policy, cached: cache.Policy) -
     parameter = "smtp_bind_address6" if family == 6 else "smtp_bind_address"
     bind, must_bind = view.text(parameter), False
     if bind:
-        bind, must_bind = _unbracket(bind, settings.name(parameter)), view.smtp_bind_address_enforce
+        bind, must_bind = _bind_address(bind, family, settings.name(parameter)), view.smtp_bind_address_enforce
     else:
         bind = settings.own_single(family)
     try:
@@ -277,16 +279,24 @@ def _connect(d: Delivery, record: Record, level: Policy, cached: cache.Policy) -
     except ConnectError as error:
         d.why = DSN("4.4.1", "", f"connect to {server.host}[{server.address}]:{server.port}: {error}")
     else:
-        return _new_session(d, link, level, cached)
+        session = _new_session(d, link, level, cached)
+        session.verbose = yield from _is_debug_peer(d, session)
+        return session
     log.info(d.why.reason)
     return None
 
 
-def _unbracket(address: str, parameter: str) -> str:
+def _bind_address(value: str, family: int, parameter: str) -> str:
+    """The address in smtp_bind_address or smtp_bind_address6. Raises FatalError."""
+    address = value
     if address.startswith("["):
         if not address.endswith("]"):
-            raise FatalError(f"smtp_connect_addr: malformed {parameter} parameter: {address}")
-        return address[1:-1]
+            raise FatalError(f"smtp_connect_addr: malformed {parameter} parameter: {value}")
+        address = address[1:-1]
+    found = family_of(address)
+    if found != family:
+        why = "Address family for hostname not supported" if found else "Name or service not known"
+        raise FatalError(f"smtp_connect_addr: bad {parameter} parameter: {value}: {why}")
     return address
 
 
@@ -296,6 +306,17 @@ def _new_session(d: Delivery, link: object, level: Policy, cached: cache.Policy)
     expires = now + view.smtp_connection_reuse_time_limit if cached.store else NOT_CACHED
     stream = Stream(link, d.clock)
     return Session(d.settings, stream, d.request.queue_id, server.host, server.address, server.port, level, expires)
+
+
+def _is_debug_peer(d: Delivery, session: Session) -> Run[bool]:
+    """Whether debug_peer_list has the server, so that the conversation is logged."""
+    peers = d.settings.debug_peers
+    if peers is None:
+        return False
+    try:
+        return (yield from ask(peers.search(session.host, session.address)))
+    except TableError:
+        return False
 
 
 def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:
@@ -366,6 +387,7 @@ def _local_session(d: Delivery, path: str, level: Policy, cached: cache.Policy) 
         log.warning("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
         level = Policy(Level.NONE)
     session = d.session = _new_session(d, link, level, cached)
+    session.verbose = yield from _is_debug_peer(d, session)
     ready = yield from shake_hands(d, session)
     if ready:
         yield from Transaction(d, session).run()

@@ -87,6 +87,8 @@ def read_reply(session: "Session") -> Run[Reply]:
                 stream.input.clear()
                 stream.ended = True
         line = printable(data, settings.utf8)
+        if session.verbose:
+            log.info(f"< {session.namaddrport}: {line}")
         if size < limit:
             session.transcript.append(f"In:  {line}")
         elif not told:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from postfixpy import log
+
 from .effects import Run
 from .reply import Reply, read_reply
 from .states import State
@@ -29,6 +31,8 @@ class Session:
                 has failed as a whole
     transcript  what was said, for postmaster notices
     errors      classes of trouble met: "protocol", "data"
+    forbidden   nothing more may be said: not even QUIT
+    verbose     log what is said (debug_peer_list)
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Session:
         self.reuse_count = 0
         self.in_tls = False
         self.forbidden = False
+        self.verbose = False
         self.transcript: list[str] = []
         self.errors: set[str] = set()
         self.mechanisms: list[str] = []
@@ -92,6 +97,8 @@ class Session:
     def command(self, text: str) -> None:
         """Put a command into the output."""
         self.transcript.append(f"Out: {text}")
+        if self.verbose:
+            log.info(f"> {self.namaddrport}: {text}")
         self.stream.put(text.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def reply(self) -> Run[Reply]:

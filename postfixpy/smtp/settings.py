@@ -15,7 +15,7 @@ from postfixpy.dns.record import AAAA
 from postfixpy.errors import FatalError
 from postfixpy.lookup.addresses import AddressContext, LocalDomains
 from postfixpy.lookup.maps import Maps
-from postfixpy.lookup.matching import StringList
+from postfixpy.lookup.matching import NameAddressList, StringList, matches_parent
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags, Table
 
@@ -152,6 +152,9 @@ class Settings:
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
         text = view.smtp_sasl_mechanism_filter
         self._mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
+        text = view.debug_peer_list if view.debug_peer_level > 0 else ""
+        parent = bool(text) and matches_parent("debug_peer_list", view)
+        self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
         self.requiretls_policy = requiretls.parse(view, self.name("smtp_requiretls_policy"))
         self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
 
