@@ -148,10 +148,10 @@ def parse_requests(mode: str, arguments: list[str], rules: Rules) -> list[tuple[
             except ValueError as error:
                 raise FatalError(f'{error}: "{text}"') from None
         else:
+            if not text and release >= (2, 10):
+                raise FatalError("-X or -# requires non-blank parameter names")
             if release < (2, 11) and (not text or "=" in text):
                 raise FatalError(f"{'-X or ' if release >= (2, 10) else ''}-# requires parameter names only")
-            if not text:
-                raise FatalError("-X or -# requires non-blank parameter names")
             if "=" in text:
                 raise FatalError("-X or -# requires parameter names without value")
             name, value = text.rstrip(SPACE) if rules.trims else text, ""

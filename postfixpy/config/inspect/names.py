@@ -290,7 +290,7 @@ class Names:
             supplied = True
             if name not in self.classes:
                 self.classes[name] = USER
-                if self.verbose:
+                if self.verbose and self.release >= (2, 10):
                     log.info(f"${name} in main.cf validates {name}=value in main.cf")
         if scope is None:
             for other in self.scopes:

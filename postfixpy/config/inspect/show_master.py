@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from postfixpy.config.inspect.names import Names, Scope
+    from postfixpy.config.parameters import Release
 
     Expand = Callable[[str], str]
 
@@ -99,15 +100,29 @@ def _arguments(row: Row, expand: Expand | None) -> Iterator[_Argument]:
         yield _Argument(word, value, braces=braces)
 
 
-def format_row(row: Row, *, fold: bool, expand: Expand | None = None) -> str:
+def format_row(row: Row, *, fold: bool, expand: Expand | None = None, release: Release = (99, 0)) -> str:
     """The row in columns, ``-Mf`` if `fold`."""
     line = _Line(fold=fold)
     for goal, word in zip(COLUMNS, row.words, strict=False):
         if line.column > 0:
             line.pad(goal)
         line.add(word)
-    _add_arguments(line, row, expand, option_size=3)
+    if release < (2, 11):
+        _add_old_arguments(line, row, expand, break_options=release < (2, 10))
+    else:
+        _add_arguments(line, row, expand, option_size=3)
     return line.text() + "\n"
+
+
+def _add_old_arguments(line: _Line, row: Row, expand: Expand | None, *, break_options: bool) -> None:
+    """As before 2.11: arguments start on a line of their own, and in 2.9 so does every option with a value."""
+    line.force_break()
+    for argument in _arguments(row, expand):
+        if break_options and argument.value is not None:
+            line.force_break()
+        argument.braces = False
+        line.separate(text.width(str(argument)))
+        line.add(str(argument))
 
 
 def _add_arguments(line: _Line, row: Row, expand: Expand | None, *, option_size: int) -> None:
@@ -173,11 +188,17 @@ def show_rows(names: Names, style: Style, wanted: list[str]) -> Iterator[str]:
         if style.json:
             yield _row_json(scope.row, expand)
         else:
-            yield format_row(scope.row, fold=style.fold, expand=expand)
+            yield format_row(scope.row, fold=style.fold, expand=expand, release=names.release)
 
 
 def selected_rows(names: Names, wanted: list[str]) -> Iterator[Scope]:
-    """The rows that -M would show."""
+    """The rows that -M would show. Before 2.11 a filter is a type, or service.type, and may match nothing silently."""
+    if names.release < (2, 11):
+        for scope in names.scopes:
+            service, type = scope.row.words[:2]
+            if not wanted or type in wanted or f"{service}.{type}" in wanted:
+                yield scope
+        return
     requests = _requests(wanted, 2, "-M option requires service_name[/type]")
     for scope in names.scopes:
         for _ in _selections(requests, scope.row) if wanted else (None,):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from postfixpy import log
 from postfixpy.config.lines import COMMA_SPACE, decode, encode, extract_braces, read_file, strerror
 from postfixpy.config.main_cf import parse_settings
+from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
@@ -19,8 +20,17 @@ PATTERN_TABLES = ("regexp", "pcre")
 
 
 def register(names: Names, value: str, scope: Scope | None) -> None:
-    """Mark the settings as used that the tables in `value` use. Raises FatalError if `value` cannot be expanded."""
-    _search(names, names.expand(value, scope), scope, recurse=True)
+    """Mark the settings as used that the tables in `value` use.
+
+    Raises FatalError if `value` cannot be expanded; 2.9 takes it for a value without tables.
+    """
+    try:
+        value = names.expand(value, scope)
+    except FatalError:
+        if names.release >= (2, 10):
+            raise
+        return
+    _search(names, value, scope, recurse=True)
 
 
 def _words(names: Names, text: str, scope: Scope | None) -> list[str]:
