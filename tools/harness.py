@@ -150,9 +150,18 @@ class MailSystem:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def queued(self) -> list[str]:
-        """The queue ids of messages that wait somewhere in the queue."""
+        """The queue ids of complete messages that wait somewhere in the queue; a file that a killed process had begun
+        to write is none."""
         names = ("maildrop", "incoming", "active", "deferred", "hold", "corrupt")
-        return sorted(p.name for name in names for p in (self.queue / name).rglob("*") if p.is_file())
+        files = (p for name in names for p in (self.queue / name).rglob("*"))
+        found = []
+        for path in files:
+            try:
+                if path.is_file() and path.stat().st_mode & 0o100:
+                    found.append(path.name)
+            except FileNotFoundError:
+                continue  # it has moved on
+        return sorted(found)
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
         """Wait until `condition` holds. Raises RuntimeError with the end of the log when it does not in time."""

@@ -102,6 +102,7 @@ class QueueFile:
 
         Raises OSError, and then the message has not been accepted.
         """
+        unlock(self.fd)  # a reader who sees the mode may lock the file at once
         os.fchmod(self.fd, READY | mode)
         os.fsync(self.fd)
         sync_directory(os.path.dirname(self.path) or ".")
@@ -180,7 +181,8 @@ class Queue:
     def create(
         self, queue: str, mode: int = 0o600, *, long_ids: bool = False, now: int, pid: int | None = None
     ) -> QueueFile:
-        """A new empty file with an id of its own, open for reading and writing.
+        """A new empty file with an id of its own, open for reading and writing, and locked until `commit`: that tells a
+        file whose writer is at work from one whose writer was killed.
 
         `now` is in microseconds since the epoch; a collision moves it on. Raises TemporaryError.
         """
@@ -198,6 +200,7 @@ class Queue:
         if fd < 0:
             raise TemporaryError(f"mail_queue_enter: create file {temporary}: {os.strerror(errno.EEXIST)}")
         try:
+            lock(fd, exclusive=True)
             inode = os.fstat(fd).st_ino
             queue_id = ids.make(now, inode, long_ids)
             path = self.path(queue, queue_id)
@@ -213,6 +216,19 @@ class Queue:
                 pass  # what has failed already is reported
             raise
         return QueueFile(fd, queue, queue_id, path, now)
+
+    def accepted(self, queue_id: str) -> bool | None:
+        """Whether a message is in the queue: True, False (or its writer was killed), None while it is being written."""
+        for queue in (INCOMING, ACTIVE, DEFERRED, HOLD, INCOMING):  # twice incoming: it moves while we look
+            try:
+                with self.open(queue, queue_id, os.O_RDONLY) as file:
+                    busy = not lock(file.fd, exclusive=False)
+                    if os.fstat(file.fd).st_mode & READY == READY:
+                        return True
+                    return None if busy else False
+            except (OSError, ValueError):
+                continue
+        return False
 
     def open(self, queue: str, queue_id: str, flags: int = os.O_RDWR, mode: int = 0o600) -> QueueFile:
         """An existing file (or a new one with O_CREAT, with its subdirectories). Raises OSError, ValueError."""

@@ -6,6 +6,10 @@ after cleanup has answered for the message. The Received: header that is added n
 
 Sources: pickup(8), postsuper(1) for mail that is re-queued. Differs from Postfix: a malformed file is moved to the
 corrupt queue, where Postfix deletes it; and several messages are handed over at the same time.
+
+Postfix submits a message twice when pickup is killed between cleanup's answer and the removal of the file. Ours takes
+the queue id that cleanup announces as the file's new name. A file whose name does not hold its own inode number has
+thus been handed over before; when the queue has a complete message of that name, only the file's removal was missing.
 """
 
 import asyncio
@@ -23,7 +27,8 @@ from postfixpy.ipc.attributes import ProtocolError
 from postfixpy.ipc.service import Service
 from postfixpy.mail.addresses import quote_822_local
 from postfixpy.mail.headers import mail_date
-from postfixpy.mail.queue import CORRUPT, MAILDROP, Queue, QueueFile
+from postfixpy.mail.queue import CORRUPT, MAILDROP, Queue, QueueFile, lock
+from postfixpy.mail.queue_id import inode_of
 from postfixpy.mail.records import CONTENT, ENVELOPE, EXTRACT, Kind, RecordError, RecordFile, encode_record
 
 from .cleaning.envelope import pseudo_kind
@@ -83,6 +88,13 @@ class Pickup(Service):
             found = self.queue.open_ok(MAILDROP, queue_id, time.time())
             if found is None:
                 continue
+            if inode_of(queue_id) != found.st_ino:
+                accepted = self.queue.accepted(queue_id)
+                if accepted is None:
+                    continue  # cleanup is still at it; the next scan sees what came of it
+                if accepted:
+                    removed += self._remove(self.queue.path(MAILDROP, queue_id))
+                    continue
             pending.add(asyncio.create_task(self._take(queue_id, found)))
             if len(pending) >= PARALLEL:
                 done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
@@ -91,18 +103,22 @@ class Pickup(Service):
 
     async def _take(self, queue_id: str, found: os.stat_result) -> bool:
         """Hand over one file. True when it is gone."""
-        path = self.queue.path(MAILDROP, queue_id)
+        hand = Hand(self, self.queue.path(MAILDROP, queue_id), found)
         try:
-            remove = await Hand(self, path, found).over()
+            remove = await hand.over()
         except CorruptError:
-            return self._save(queue_id)
-        if remove:
-            try:
-                os.unlink(path)
-                return True
-            except OSError as error:
-                log.warning(f"remove {path}: {error.strerror}")
-        return False
+            return self._save(os.path.basename(hand.place))
+        return remove and self._remove(hand.place)
+
+    def _remove(self, path: str) -> bool:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            log.warning(f"remove {path}: {error.strerror}")
+            return False
+        return True
 
     def _save(self, queue_id: str) -> bool:
         log.warning(f'saving corrupt file "{queue_id}" from queue "{MAILDROP}" to queue "{CORRUPT}"')
@@ -124,6 +140,8 @@ class Hand:
     def __init__(self, service: Pickup, path: str, found: os.stat_result) -> None:
         self.service = service
         self.path = path
+        self.place = path  # where the file is now; texts have the path that the submitter knows
+        self.original_id = os.path.basename(path)
         self.uid = found.st_uid
         self.arrival = int(found.st_mtime)
         self.requeued = found.st_uid == service.owner and not found.st_mode & stat.S_IROTH
@@ -146,12 +164,31 @@ class Hand:
             except ProtocolError as error:
                 log.warning(str(error))
                 return False
+            self._rename(self.submission.queue_id)
+            known = True
             try:
-                return await self._copy(file)
+                done = await self._copy(file)
+                known = not done
+                return done
             except ProtocolError:
+                known = False  # cleanup may have died after the message was in the queue: the next scan looks there
                 return self._failed(cleanup.CleanupResult(cleanup.STAT_WRITE, ""))
             finally:
                 self.submission.close()
+                if known:
+                    self._rename(self.original_id)
+
+    def _rename(self, queue_id: str) -> None:
+        """Name the file after the message that it becomes. Failure costs nothing but a duplicate after a kill."""
+        place = self.service.queue.path(MAILDROP, queue_id)
+        if os.path.lexists(place):
+            return
+        try:
+            os.rename(self.place, place)
+        except OSError as error:
+            log.warning(f"rename {self.place} to {place}: {error.strerror}")
+            return
+        self.place = place
 
     def _open(self) -> int | None:
         try:
@@ -163,7 +200,11 @@ class Hand:
             return None
         state = os.fstat(fd)
         if stat.S_ISREG(state.st_mode) and state.st_nlink == 1:
-            return fd
+            # After master was killed and started again, the pickup of before may still be at work on this file.
+            if lock(fd, exclusive=True) and os.path.exists(self.path):
+                return fd
+            os.close(fd)
+            return None
         os.close(fd)
         problem = "file is not a regular file"
         if state.st_nlink != 1:
@@ -216,7 +257,7 @@ class Hand:
         if sender and self.service.view.info_log_address_format.lower() != "internal":
             sender = quote_822_local(sender)
         line = f"{self.submission.queue_id}: uid={self.uid} from=<{sender}>"
-        log.info(f"{line} orig_id={os.path.basename(self.path)}" if self.requeued else line)
+        log.info(f"{line} orig_id={self.original_id}" if self.requeued else line)
 
     # The three segments
 

@@ -1,6 +1,7 @@
 """pickup(8): maildrop files in, records for cleanup out; a file goes only after cleanup has answered for it."""
 
 import asyncio
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -260,7 +261,51 @@ def test_cleanup_that_dies(place: Place) -> None:
     path = place.drop([*FILE[:4], *[("N", "x" * 1000)] * 2000, *FILE[5:]])
     place.cleanup.hang_up = True
     place.scan()
+    assert not path.exists()
+    again = path.with_name("QID")  # whether that message was accepted, the next scan will see
+    place.cleanup.hang_up = False
+    place.cleanup.serving.clear()
+    place.scan()
+    assert not again.exists()
+    assert len(place.cleanup.messages) == 2
+
+
+@pytest.mark.parametrize("queue", ["incoming", "active", "deferred", "hold"])
+def test_a_message_that_was_accepted_is_not_submitted_again(place: Place, queue: str) -> None:
+    """Pickup was killed after cleanup had answered, and before it removed the file."""
+    path = place.drop(FILE, "A0000012345")
+    hashed = "A/" if queue == "deferred" else ""
+    there = place.directory / queue / (hashed + path.name)
+    there.parent.mkdir(exist_ok=True, parents=True)
+    there.touch(0o700)
+    place.scan()
+    assert not path.exists()
+    assert place.cleanup.messages == []
+
+
+def test_a_message_whose_cleanup_was_killed_is_submitted_again(place: Place) -> None:
+    path = place.drop(FILE, "A0000012345")
+    there = place.directory / "incoming" / path.name
+    there.touch(0o600)
+    place.scan()
+    assert not path.exists()
+    assert len(place.cleanup.messages) == 1
+
+
+def test_a_message_that_cleanup_is_writing_is_left_alone(place: Place) -> None:
+    path = place.drop(FILE, "A0000012345")
+    with open(place.directory / "incoming" / path.name, "w") as there:
+        fcntl.flock(there, fcntl.LOCK_EX)
+        place.scan()
     assert path.exists()
+    assert place.cleanup.messages == []
+
+
+def test_a_file_that_another_pickup_is_at_is_left_alone(place: Place) -> None:
+    with open(place.drop(FILE)) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        place.scan()
+    assert place.cleanup.messages == []
 
 
 def test_many_files_in_one_scan(place: Place) -> None:
