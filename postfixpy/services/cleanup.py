@@ -50,6 +50,9 @@ from .cleaning.releases import complete
 from .cleaning.settings import Settings
 from .cleaning.state import Incoming, QueueWriter
 
+MAX_RECORD = 1 << 20
+"""Bytes of one record that a client may send. Postfix has no limit here; its clients send at most line_length_limit."""
+
 _SPURIOUS_LOGS = ("defer", "bounce", "trace")
 _HIDDEN = (Kind.POINTER, Kind.PADDING)
 
@@ -209,7 +212,7 @@ class Session:
                 await self._record(kind, payload)
 
     def _parser(self, data: bytes) -> RecordParser:
-        parser = RecordParser(f"{self.channel.peer} socket")
+        parser = RecordParser(f"{self.channel.peer} socket", MAX_RECORD)
         parser.feed(data)
         return parser
 

@@ -198,6 +198,19 @@ def test_a_client_that_hangs_up_leaves_nothing(harness: Harness) -> None:
     assert out.log[-1] == "ID: removed (canceled)"
 
 
+def test_records_have_a_limit(harness: Harness) -> None:
+    out = submit(harness, envelope("a@b") + message("", "x" * (1 << 20), "y" * ((1 << 20) + 1)) + END)
+    assert out.status == STAT_BAD and out.queue == ""
+    assert "warning: cleanup socket: illegal length 1048577, record type 78" in out.log
+
+
+def test_a_client_with_milters_is_refused(harness: Harness) -> None:
+    out = submit(harness, envelope("a@b", extra=[("m", "1")]) + MESSAGE + END)
+    assert out.status == STAT_BAD and out.queue == ""
+    assert "warning: ID: the client has Milters, which are not supported: message not accepted" in out.log
+    assert submit(harness, envelope("a@b", extra=[("m", "0")]) + MESSAGE + END).status == 0
+
+
 def test_rest_after_an_error_is_read_to_its_end(harness: Harness) -> None:
     """The client would see a broken pipe, not the verdict, if we stopped reading."""
     big: list[Record] = [("N", "x" * 1000)] * 3000
