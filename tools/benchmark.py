@@ -13,7 +13,7 @@ own, in a temporary directory, with its log in a file, written by postlogd(8).
 - first reply: from connecting to a service that does not run until it has answered its first request.
 - memory: the sum of the processes' proportional set sizes after the deliveries.
 
-Systems take turns, REPEATS (1) times; the best is reported. The sink is smtp-sink(1) where there is one: it costs little.
+Systems take turns, REPEATS (1) times; the best is reported. The sink is smtp-sink(1), or ours.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How a Python interpreter is told to run one of our programs: ``python -I .../postfixpy/__main__.py NAME [arguments]``.
+"""How Python is told to run one of our programs: ``python -I .../postfixpy/__main__.py NAME [arguments]``.
 
 -I keeps the environment, the user's site directory and the working directory (the queue directory, which the mail owner
 may write) out of the module search path. A checkout that is not installed finds itself (postfixpy/__main__.py).

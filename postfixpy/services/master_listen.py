@@ -119,6 +119,24 @@ def loopback_only(found: list[Address]) -> bool:
     return all(address.startswith("127.") or address == "::1" for _, address in found)
 
 
+def open_sockets(
+    entry: MasterEntry, interfaces: str, protocols: str, backlog: int, owner: tuple[int, int] | None
+) -> tuple[list[int], bool]:
+    """The listening descriptors of a service, and whether only programs on this machine that may enter can connect.
+
+    `interfaces` and `protocols` are inet_interfaces and inet_protocols; `owner` is as for `as_owner`.
+    """
+    if entry.type == "inet":
+        found = addresses(entry, interfaces, protocols)
+        port = host_port(entry.name)[1]
+        return [listen_inet(address, port, backlog).detach() for address in found], loopback_only(found)
+    path = internal_name(entry)
+    if entry.type == "fifo":
+        return [as_owner(owner, lambda: listen_fifo(path))], True
+    kind = socket.SOCK_DGRAM if entry.type == "unix-dgram" else socket.SOCK_STREAM
+    return [as_owner(owner, lambda: listen_unix(path, backlog, kind).detach())], entry.type != "pass"
+
+
 def listen_inet(address: Address, port: str, backlog: int) -> socket.socket:
     """A TCP socket that listens."""
     family, host = address

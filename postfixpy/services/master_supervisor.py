@@ -6,14 +6,12 @@ above those that they are inherited as, so that posix_spawn(3) can put them in p
 """
 
 import fcntl
-import heapq
 import os
 import selectors
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from postfixpy import log
@@ -27,6 +25,8 @@ from postfixpy.ipc.master_status import FLOW_READ, FLOW_WRITE, LISTEN, SIZE, STA
 from . import master_command as command
 from . import master_listen as listen
 from .master_service import ServiceState
+from .master_timers import Timers
+from .master_wakeup import wake
 
 ABOVE = 256
 """Our copies of inherited descriptors are at least this high."""
@@ -77,8 +77,7 @@ class Supervisor:
         self.services: dict[tuple[str, str], Running] = {}
         self._detached, self._verbose, self._owner = detached, verbose, owner
         self._selector = selectors.DefaultSelector()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
-        self._sequence = 0
+        self._timers = Timers()
         self._generation = 0
         self._interfaces = view.inet_interfaces
         self._pids: dict[int, Running] = {}
@@ -129,25 +128,14 @@ class Supervisor:
         return not command.disabled(entry.name, entry.type, self.view.master_service_disable)
 
     def _start(self, running: Running) -> None:
-        running.sockets = [high(fd) for fd in self._open(running)]
+        backlog = max(running.state.entry.maxproc, self.view.default_process_limit)
+        fds, running.local = listen.open_sockets(
+            running.state.entry, self._interfaces, self.view.inet_protocols, backlog, self._owner
+        )
+        running.sockets = [high(fd) for fd in fds]
         self._open_status(running)
         self._watch(running)
         self._schedule_wakeup(running, first=True)
-
-    def _open(self, running: Running) -> list[int]:
-        entry = running.state.entry
-        backlog = max(entry.maxproc, self.view.default_process_limit)
-        if entry.type == "inet":
-            found = listen.addresses(entry, self._interfaces, self.view.inet_protocols)
-            running.local = listen.loopback_only(found)
-            port = listen.host_port(entry.name)[1]
-            return [listen.listen_inet(address, port, backlog).detach() for address in found]
-        path = running.state.internal
-        if entry.type == "fifo":
-            return [listen.as_owner(self._owner, lambda: listen.listen_fifo(path))]
-        kind = socket.SOCK_DGRAM if entry.type == "unix-dgram" else socket.SOCK_STREAM
-        running.local = entry.type != "pass"
-        return [listen.as_owner(self._owner, lambda: listen.listen_unix(path, backlog, kind).detach())]
 
     def _open_status(self, running: Running) -> None:
         ours, theirs = socket.socketpair()
@@ -185,12 +173,12 @@ class Supervisor:
         """Serve until a signal or the -e timer ends it. Returns the number of the fatal signal, or 0."""
         while self._exit is None:
             signal.alarm(WATCHDOG)
-            events = self._selector.select(self._until_timer())
+            events = self._selector.select(self._timers.until(WATCHDOG / 2))
             for key, _ in sorted(events, key=lambda event: event[0].data[0]):
                 _, action, running = key.data
                 if key.fd in self._selector.get_map():  # an earlier event may have ended the watch
                     action(running)
-            self._run_timers()
+            self._timers.run()
             if signal.SIGHUP in self._signals:
                 self._signals.discard(signal.SIGHUP)
                 self._reload()
@@ -243,21 +231,7 @@ class Supervisor:
             log.info("master exit time has arrived")
             self._exit = 0
 
-        self._timer(seconds, leave)
-
-    def _timer(self, seconds: float, action: Callable[[], None]) -> None:
-        self._sequence += 1
-        heapq.heappush(self._timers, (time.monotonic() + seconds, self._sequence, action))
-
-    def _until_timer(self) -> float:
-        if not self._timers:
-            return WATCHDOG / 2
-        return min(WATCHDOG / 2, max(0.0, self._timers[0][0] - time.monotonic()))
-
-    def _run_timers(self) -> None:
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+        self._timers.add(seconds, leave)
 
     def _watch(self, running: Running) -> None:
         """Watch the service's sockets, or no longer, as its state wants it."""
@@ -386,7 +360,7 @@ class Supervisor:
             running.state.throttled = False
             self._watch(running)
 
-        self._timer(self._throttle_time, release)
+        self._timers.add(self._throttle_time, release)
 
     # Wakeups
 
@@ -403,14 +377,14 @@ class Supervisor:
                 return
             if not running.state.throttled:
                 self._wake(running)
-            self._timer(entry.wakeup, wake)
+            self._timers.add(entry.wakeup, wake)
 
-        self._timer(0, wake) if first else self._timer(entry.wakeup, wake)
+        self._timers.add(0, wake) if first else self._timers.add(entry.wakeup, wake)
 
     def _wake(self, running: Running) -> None:
         state = running.state
         try:
-            _trigger(state.entry, state.internal)
+            wake(state.entry, state.internal)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
             log.warning(f"master_wakeup_timer_event: service {state.entry.name}({state.internal}): {reason}")
@@ -434,33 +408,3 @@ def _kill(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-
-
-def _trigger(entry: MasterEntry, name: str) -> None:
-    """Send "W" to a service without waiting. Raises OSError."""
-    if entry.type == "fifo":
-        fd = os.open(name, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-        try:
-            os.write(fd, b"W")
-        finally:
-            os.close(fd)
-    elif entry.type in ("unix", "pass"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.setblocking(False)
-            sock.connect(name)
-            if entry.type == "unix":
-                sock.send(b"W")
-                return
-            near, far = socket.socketpair()
-            with near, far:
-                near.send(b"W")
-                socket.send_fds(sock, [b"\0"], [far.fileno()])
-                sock.send(b"\0")
-    elif entry.type == "inet":
-        host, port = listen.host_port(entry.name)
-        with socket.create_connection((host or "127.0.0.1", port), timeout=1) as sock:
-            sock.send(b"W")
-    else:
-        import errno
-
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

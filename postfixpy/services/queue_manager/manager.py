@@ -15,7 +15,7 @@ from typing import Any
 from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.message import CURRENT, Release
-from postfixpy.ipc.runner import describe
+from postfixpy.ipc.process import describe
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.queue import BOUNCE, INCOMING
