@@ -20,7 +20,7 @@ from postfixpy.mail.mime import (
     Options,
     problem_text,
 )
-from postfixpy.mail.records import RecordFile
+from postfixpy.mail.records import RecordError, RecordFile
 
 from . import checks, generic
 from .delivery import Delivery
@@ -49,16 +49,24 @@ class ListSource:
         yield self._records
 
 
+BAD_RECORD = "bad"
+"""The kind that stands for a record that cannot be read."""
+
+
 class QueueFileSource:
-    """A message in the queue. Raises RecordError (of postfixpy.mail.records) for a damaged file."""
+    """A message in the queue. A damaged file ends with a record of the kind `BAD_RECORD`, after a warning."""
 
     def __init__(self, records: RecordFile) -> None:
         self._records = records
 
     def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
         self._records.seek(offset)
-        while batch := self._records.batch():
-            yield batch
+        try:
+            while batch := self._records.batch():
+                yield batch
+        except RecordError as error:
+            log.warning(str(error))
+            yield [(BAD_RECORD, b"", 0)]
 
 
 class Lines:

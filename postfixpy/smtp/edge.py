@@ -20,6 +20,10 @@ T = TypeVar("T")
 Dispose = Callable[[Outcome], Awaitable[int]]
 
 
+_OPENING = (effects.Connect, effects.CacheFind)
+_CLOSING = (effects.Hangup, effects.CacheSave)
+
+
 class Edge:
     """Effects that do not depend on the request. `extra` has handlers for more of them, by effect type."""
 
@@ -44,7 +48,11 @@ class Edge:
             self.handlers.update(extra)
 
     async def run(self, generator: Run[T], handlers: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None) -> T:
-        """Drive `generator`; `handlers` are those of this request."""
+        """Drive `generator`; `handlers` are those of this request.
+
+        Connections that are still open when it ends, by whatever error, are closed.
+        """
+        links: set[Any] = set()
         known = {**self.handlers, **handlers} if handlers else self.handlers
         send, throw = generator.send, generator.throw
         try:
@@ -55,12 +63,20 @@ class Edge:
                 except Exception as error:
                     effect = throw(error)
                 else:
+                    kind = type(effect)
+                    if kind in _OPENING:
+                        if result is not None:
+                            links.add(result[0] if kind is effects.CacheFind else result)
+                    elif kind in _CLOSING:
+                        links.discard(effect.link)  # type: ignore[attr-defined]  # both have one
                     effect = send(result)
         except StopIteration as stop:
             value: T = stop.value
             return value
         finally:
             generator.close()
+            for link in links:
+                link.close()
 
     @staticmethod
     async def _write(effect: effects.Write) -> None:

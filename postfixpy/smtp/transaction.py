@@ -13,7 +13,7 @@ from postfixpy import log
 
 from . import failure, states
 from . import session as feature
-from .content import EXTRACTED, ContentProblem, send_content
+from .content import BAD_RECORD, EXTRACTED, ContentProblem, send_content
 from .delivery import Delivery
 from .effects import Corrupt, LocalDataError, Run, Sleep, StreamError
 from .envelope import mail_command, rcpt_command, xforward_commands
@@ -190,7 +190,8 @@ class Transaction:
             s.stream.revive()
             return
         if end != EXTRACTED:
-            log.warning(f"{d.request.queue_id}: bad record type: {ord(end) if end else -1} in message content")
+            number = -2 if end == BAD_RECORD else ord(end) if end else -1
+            log.warning(f"{d.request.queue_id}: bad record type: {number} in message content")
             s.stream.purge_output()
             s.forbidden = True
             yield from failure.message(d, "unreadable mail queue entry", status="5.3.0")
