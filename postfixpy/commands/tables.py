@@ -105,6 +105,7 @@ class Tool:
         self.doomed: str | None = None
         self.update = self.list = self.json = False
         self.output = Output()
+        self.opened: list[Table] = []
         self.directory: str | None = None
         try:
             options, self.maps = getopt(argv, self.letters)
@@ -197,7 +198,14 @@ class Tool:
         """Open a table, or end the program."""
         kind, name = self.split(spec)
         flags = self.flags | Flags.LOCK
-        return registry.open_table(f"{kind}:{name}", self.view, flags=flags, surrogates=False, writable=writable)
+        table = registry.open_table(f"{kind}:{name}", self.view, flags=flags, surrogates=False, writable=writable)
+        self.opened.append(table)
+        return table
+
+    def close(self) -> None:
+        """Close what was opened: some libraries complain about connections that are left open."""
+        for table in self.opened:
+            table.close()
 
     def show(self, key: str, value: str, *, with_key: bool = True) -> None:
         """Print a result."""
@@ -406,10 +414,14 @@ def main(tool: type[Tool], argv: list[str]) -> int:
     """Run a program: its exit status."""
     program = os.path.basename(argv[0]) or argv[0]
     previous = log.set_sink(log.stderr_sink(program))
+    run: Tool | None = None
     try:
-        return tool(argv).run()
+        run = tool(argv)
+        return run.run()
     except FatalError as error:
         log.fatal(str(error))
         return error.status
     finally:
+        if run is not None:
+            run.close()
         log.set_sink(previous)

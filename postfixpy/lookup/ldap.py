@@ -5,6 +5,7 @@ binds (``bind = sasl``).
 """
 
 import asyncio
+from collections.abc import Iterator
 
 from postfixpy import log
 from postfixpy.errors import FatalError
@@ -242,12 +243,29 @@ class Ldap(NetworkTable):
             where = f"dict_ldap_lookup: {self.config.name}: Search base '{base}' not found"
             raise self._problem(f"{where}: {error.code}: {error}") from None
         results = Results(self.templates, self.result_format, self.limit, key)
-        self._collect(connection, entries, results, 1)
+        last = [libldap.SUCCESS]
+        # Not recursive: recursion_limit is 1000 by default, which is the depth of Python's stack.
+        levels = [self._collect(connection, entries, results, 1, last)]
+        while levels:
+            found = next(levels[-1], None)
+            if found is None:
+                levels.pop()
+            else:
+                levels.append(self._collect(connection, found, results, len(levels) + 1, last))
+        if last[0] != libldap.SUCCESS:
+            reason = libldap.error_text(last[0])
+            log.warning(f"dict_ldap_lookup: Had some trouble with entries returned by search: {reason}")
         return results.text()
 
     def _collect(
-        self, connection: libldap.Connection, entries: list[libldap.Attributes], results: Results, depth: int
-    ) -> None:
+        self,
+        connection: libldap.Connection,
+        entries: list[libldap.Attributes],
+        results: Results,
+        depth: int,
+        last: list[int],
+    ) -> Iterator[list[libldap.Attributes]]:
+        """Take in the values of entries; yield the entries that they refer to, to be collected before the rest."""
         where = f"dict_ldap_get_values[{depth}]"
         if self.size_limit and len(entries) > self.size_limit:
             raise self._problem(f"{where}: {self.config.name}: Query size limit ({self.size_limit}) exceeded")
@@ -268,7 +286,9 @@ class Ldap(NetworkTable):
                         text = f"Recursion limit exceeded for special attribute {name}={values[0]}"
                         raise self._problem(f"{where}: {self.config.name}: {text}")
                     for value in values:
-                        self._follow(connection, value, results, depth)
+                        found = self._follow(connection, value, where, last)
+                        if found:
+                            yield found
 
     def _index(self, name: str) -> int:
         """Which of the attributes that were asked for this is; their number if none."""
@@ -282,9 +302,10 @@ class Ldap(NetworkTable):
             if not results.add(value):
                 raise self._problem(f"{where}: {self.config.name}: Expansion limit exceeded for key: '{results.key}'")
 
-    def _follow(self, connection: libldap.Connection, value: str, results: Results, depth: int) -> None:
-        """Take in the entries that a special attribute, an LDAP URL or a distinguished name, refers to."""
-        where = f"dict_ldap_get_values[{depth}]"
+    def _follow(
+        self, connection: libldap.Connection, value: str, where: str, last: list[int]
+    ) -> list[libldap.Attributes]:
+        """The entries that a special attribute, an LDAP URL or a distinguished name, refers to."""
         try:
             if libldap.is_url(value):
                 try:
@@ -293,16 +314,18 @@ class Ldap(NetworkTable):
                     raise self._problem(f"{where}: malformed URL {value}: {error}({error.code})") from None
                 attributes = self._url_attributes(url)
                 if not attributes:
-                    return
+                    return []
                 found = connection.search(url.dn, url.scope, url.filter, attributes)
             else:
                 found = connection.search(value, libldap.BASE, "objectclass=*", self.attributes)
         except libldap.LdapError as error:
+            last[0] = error.code
             if error.code == libldap.NO_SUCH_OBJECT:
                 log.warning(f"{where}: DN {value} not found, skipping ")
-                return
+                return []
             raise self._problem(f"{where}: search error {error.code}: {error} ") from None
-        self._collect(connection, found, results, depth + 1)
+        last[0] = libldap.SUCCESS
+        return found
 
     def _url_attributes(self, url: libldap.Url) -> list[str]:
         """What to ask for: what the URL names of what we want; the narrower of two descriptions."""

@@ -1,5 +1,6 @@
 """mysql: tables (mysql_table(5)), with the package aiomysql (``postfixpy[mysql]``)."""
 
+import errno
 import socket
 from typing import Any
 
@@ -10,6 +11,7 @@ from postfixpy.lookup.table import Flags, OpenError, Settings
 
 aiomysql = load_driver("aiomysql", "mysql")
 pymysql = load_driver("pymysql", "mysql")
+load_driver("pymysql.charset", "mysql")
 _MULTI_RESULTS = 1 << 17  # a flag of the protocol: the client takes several results, as stored procedures give
 
 DEFAULT_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock")
@@ -19,6 +21,17 @@ DEFAULT_SOCKETS = ("/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp
 def _reason(error: Exception) -> str:
     """The server's or the library's text of an error."""
     return str(error.args[1]) if len(error.args) > 1 else str(error)
+
+
+def _connect_reason(error: Exception, where: dict[str, Any]) -> str:
+    """The text of a failed connection, in the words of the C library."""
+    cause = error.__cause__ or error.__context__
+    number = getattr(cause, "errno", None) or errno.EINPROGRESS
+    if error.args[:1] != (2003,):
+        return _reason(error)
+    if "unix_socket" in where:
+        return f"Can't connect to local server through socket '{where['unix_socket']}' ({number})"
+    return f"Can't connect to server on '{where.get('host', 'localhost')}' ({errno.EINPROGRESS})"
 
 
 class MysqlConnection:
@@ -112,6 +125,8 @@ class Mysql(SqlTable):
         return Host(text, kind, name, port if colon else "")
 
     async def connect(self, host: Host) -> MysqlConnection:
+        if pymysql.charset.charset_by_name(self.charset) is None:
+            raise ServerError(f"dict_mysql: mysql_set_character_set '{self.charset}' failed: unknown character set")
         last = ServerError(f"connect to mysql server {host.text}: no socket")
         for where in self._places(host):
             settings: dict[str, Any] = {
@@ -131,7 +146,7 @@ class Mysql(SqlTable):
             try:
                 return MysqlConnection(await aiomysql.connect(**settings), self)
             except (pymysql.Error, OSError, LookupError, ValueError) as error:
-                last = ServerError(f"connect to mysql server {host.text}: {_reason(error)}")
+                last = ServerError(f"connect to mysql server {host.text}: {_connect_reason(error, where)}")
         raise last
 
     def _places(self, host: Host) -> list[dict[str, Any]]:

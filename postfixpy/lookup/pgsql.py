@@ -32,7 +32,9 @@ class PgsqlConnection:
         try:
             cursor = await self.connection.execute(sql.encode())
         except (psycopg.Error, UnicodeEncodeError) as error:
-            raise ServerError(f"pgsql query failed: fatal error from host {self.host.text}: {error}") from None
+            result = getattr(error, "pgresult", None)
+            reason = bytes(result.error_message).decode("utf-8", "replace") if result is not None else str(error)
+            raise ServerError(f"pgsql query failed: fatal error from host {self.host.text}: {reason}") from None
         result = cursor.pgresult
         if result is None:
             return []
@@ -87,7 +89,7 @@ class Pgsql(SqlTable):
         try:
             connection = await psycopg.AsyncConnection.connect(host.name if host.kind == URI else "", **settings)
         except psycopg.Error as error:
-            reason = str(error).removeprefix("connection failed: ")
+            reason = str(error).removeprefix("connection failed: ").removeprefix("connection is bad: ")
             raise ServerError(f"connect to pgsql server {host.text}: {reason}") from None
         try:
             await connection.execute(f"SET client_encoding TO '{self.encoding}'".encode())

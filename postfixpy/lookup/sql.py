@@ -8,6 +8,8 @@ Postfix leaves time limits to the libraries, which have none; here a server has 
 """
 
 import asyncio
+import errno
+import os
 import random
 import time
 from typing import Protocol
@@ -120,7 +122,7 @@ class SqlTable(NetworkTable):
         host.down_until = time.monotonic() + self.retry_interval
 
     async def aget(self, key: str) -> str | None:
-        if not is_utf8(key) or not await arun(self.templates.wants(key)):
+        if not is_utf8(key) or not await self._wanted(key):
             return None
         if self.templates.query(self.template, key) is None:
             return None
@@ -132,6 +134,14 @@ class SqlTable(NetworkTable):
                     log.warning(f"dict_{self.kind}_lookup: {self.label}: Expansion limit exceeded for key: '{key}'")
                     raise TableError(f"{self.name}: expansion limit exceeded")
         return results.text()
+
+    async def _wanted(self, key: str) -> bool:
+        try:
+            return await arun(self.templates.wants(key))
+        except TableError:
+            if self.kind == "mysql":
+                log.warning(f"{self.name} 'domain' pattern match failed for '{key}'")
+            raise
 
     async def _rows(self, key: str) -> list[list[str | None]]:
         cluster = self.per_loop(lambda: Cluster(self))
@@ -147,4 +157,5 @@ class SqlTable(NetworkTable):
                 log.warning(str(error))
             cluster.pools[index].drop_idle()
             self.down(cluster.hosts[index])
-        raise TableError(f"{self.name}: no server answers")
+        reason = os.strerror(errno.ENOTSUP) if self.kind == "mysql" else "Application error"
+        raise TableError(f"{self.name}: no server answers", reason=reason)
