@@ -127,6 +127,8 @@ def _check(options: Options, kind: type[Service]) -> None:
         allowed = ("inet", "unix", "pass")
     if kind.single and not options.stand_alone and not options.alone:
         raise FatalError(f"service {options.service} requires a process limit of 1")
+    if kind.unlimited and not options.stand_alone and not options.unlimited:
+        raise FatalError(f"service {options.service} requires a process limit of 0")
     if kind.privileged and options.unprivileged:
         raise FatalError(f"service {options.service} requires privileged operation")
     check_transport(options, allowed)

@@ -51,6 +51,9 @@ class Service:
     single: ClassVar[bool] = False
     """One process, which never exits for idleness (qmgr, postlogd...); master.cf's maxproc is 1."""
 
+    unlimited: ClassVar[bool] = False
+    """Never refuses a client, because that would hold up other services (bounce, cleanup); master.cf's maxproc is 0."""
+
     datagrams: ClassVar[bool] = False
     """The socket is unix-dgram: `datagram` is called with each datagram."""
 

@@ -62,6 +62,7 @@ class Bounce(Service):
     """The service. `now` gives seconds since the epoch."""
 
     announcement = wire.ANNOUNCEMENT
+    unlimited = True
 
     def __init__(self, context: Context, now: Callable[[], float] = time.time) -> None:
         super().__init__(context)

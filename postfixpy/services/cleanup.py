@@ -61,6 +61,7 @@ class Cleanup(Service):
     """The service. One connection is one message."""
 
     announcement: ClassVar[bytes] = b""  # it holds the queue id
+    unlimited: ClassVar[bool] = True
 
     async def pre_jail(self) -> None:
         view = self.view = complete(self.view)

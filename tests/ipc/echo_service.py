@@ -90,7 +90,17 @@ class Solitary(Echo):
     single = True
 
 
-KINDS = {"echo": Echo, "trigger": Trigger, "datagrams": Datagrams, "solitary": Solitary}
+class Unlimited(Echo):
+    unlimited = True
+
+
+KINDS = {
+    "echo": Echo,
+    "trigger": Trigger,
+    "datagrams": Datagrams,
+    "solitary": Solitary,
+    "unlimited": Unlimited,
+}
 
 
 def main() -> int:
