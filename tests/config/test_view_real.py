@@ -30,7 +30,7 @@ def ask_real(directory: str) -> dict[str, str] | None:
     values = {}
     for text in decode(done.stdout).split("\n"):
         name, _, value = text.partition(" =")
-        values[name] = value.strip()
+        values[name] = value.removeprefix(" ")
     return values
 
 

@@ -26,7 +26,7 @@ from . import generated
 pytestmark = pytest.mark.real
 REAL = "/usr/sbin/postconf"
 BATCH = 20
-EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "15"))
 """Batches of each test; thousands of configurations with POSTFIXPY_EXAMPLES=200."""
 
 Case = tuple[str, str, list[str]]
