@@ -14,7 +14,7 @@ from postfixpy.dns.record import Record
 from postfixpy.mail.delivery import CONNECTION_LOAD, CONNECTION_STORE
 
 from . import session as feature
-from .delivery import Delivery, Server
+from .delivery import Delivery, Server, requires_smtputf8
 from .destination import Site
 from .effects import CacheFind, CacheSave, Run, ask
 from .policy import Level, PolicyError
@@ -74,8 +74,6 @@ def _field(value: str | int) -> str:
 
 def _requirements(d: Delivery) -> list[str | int]:
     """What newer releases put at the end of labels: REQUIRETLS level and whether SMTPUTF8 is needed."""
-    from .handshake import requires_smtputf8
-
     return [0, int(requires_smtputf8(d.request.sendopts))] if d.settings.release >= (3, 11) else []
 
 

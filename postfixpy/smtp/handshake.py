@@ -8,16 +8,10 @@ import re
 
 from postfixpy import log
 from postfixpy.lookup.table import TableError
-from postfixpy.mail.delivery import (
-    SMTPUTF8_HEADER,
-    SMTPUTF8_RECIPIENT,
-    SMTPUTF8_REQUESTED,
-    SMTPUTF8_SENDER,
-)
 
 from . import failure, sasl, states
 from . import session as feature
-from .delivery import Delivery
+from .delivery import Delivery, requires_smtputf8
 from .effects import LocalDataError, Run, StreamError, find
 from .policy import Level, level_name
 from .reply import Reply
@@ -74,6 +68,7 @@ def shake_hands(d: Delivery, s: Session) -> Run[bool]:
     phase = _Phase()
     try:
         if d.settings.view.smtp_tls_wrappermode:
+            s.forbidden = True  # the server waits for TLS: no QUIT
             yield from failure.site(d, "TLS is required, but our TLS engine is unavailable", status="4.7.5")
             return False
         reply = yield from _greeting(d, s, phase)
@@ -249,11 +244,6 @@ def _server_name(d: Delivery, s: Session, name: str) -> Run[None]:
     status = "5.4.6" if s.has(feature.BEST_MX) else "4.4.6"
     yield from failure.site(d, f"mail for {d.request.nexthop} loops back to myself", status=status)
     raise _Done
-
-
-def requires_smtputf8(sendopts: int) -> bool:
-    """Whether the message cannot go to a server without SMTPUTF8."""
-    return bool(sendopts & SMTPUTF8_REQUESTED and sendopts & (SMTPUTF8_HEADER | SMTPUTF8_SENDER | SMTPUTF8_RECIPIENT))
 
 
 def _requirements(d: Delivery, s: Session) -> Run[None]:

@@ -15,43 +15,68 @@ from postfixpy import log
 from .effects import BindError, Connect, ConnectError, StreamError
 
 _CHUNK = 65536
+_NO_LIMIT = 1e9
+_BUSY_WAIT = 0.05
 
 
 class Link:
-    """One connected socket."""
+    """One connected socket.
 
-    __slots__ = ("loop", "sock")
+    The socket stays registered for reading between two waits, and one timer serves all: a wait costs one future.
+    """
+
+    __slots__ = ("_expires", "_reading", "_timer", "_waiter", "loop", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._reading = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._expires = 0.0
 
-    async def _wait(self, write: bool, limit: float) -> None:
+    def _readable(self) -> None:
+        if self._waiter is None:  # input that nobody waits for: look again when somebody does
+            self._stop_reading()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self.loop.remove_reader(self.sock.fileno())
+
+    def _tick(self) -> None:
+        """The timer: the limit of the present wait has passed, or is to be looked at again later."""
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return
+        if self.loop.time() >= self._expires:
+            self._waiter.set_exception(StreamError("time"))
+        else:
+            self._timer = self.loop.call_at(self._expires, self._tick)
+
+    async def wait(self, write: bool, limit: float) -> None:
         """Until the socket is ready. Raises StreamError("time")."""
+        waiter = self._waiter = self.loop.create_future()
+        self._expires = self.loop.time() + limit
+        if self._timer is None or self._timer.when() > self._expires:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self.loop.call_at(self._expires, self._tick)
         fd = self.sock.fileno()
-        ready = self.loop.create_future()
-
-        def wake() -> None:
-            if not ready.done():
-                ready.set_result(None)
-
-        add, remove = (
-            (self.loop.add_writer, self.loop.remove_writer)
-            if write
-            else (self.loop.add_reader, self.loop.remove_reader)
-        )
-        timer = self.loop.call_later(limit, ready.cancel)
-        add(fd, wake)
+        if write:
+            self._stop_reading()  # input must not be taken for room to write
+            self.loop.add_writer(fd, _set, waiter)
+        elif not self._reading:
+            self._reading = True
+            self.loop.add_reader(fd, self._readable)
         try:
-            await ready
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise StreamError("time") from None
+            await waiter
         finally:
-            timer.cancel()
-            remove(fd)
+            self._waiter = None
+            if write:
+                self.loop.remove_writer(fd)
 
     async def send(self, data: bytes, limit: float) -> None:
         """Send all of `data`; each wait may take `limit` seconds. Raises StreamError."""
@@ -60,7 +85,7 @@ class Link:
             try:
                 view = view[self.sock.send(view) :]
             except BlockingIOError:
-                await self._wait(True, limit)
+                await self.wait(True, limit)
             except OSError:
                 raise StreamError("eof") from None
 
@@ -70,7 +95,7 @@ class Link:
             try:
                 return self.sock.recv(_CHUNK)
             except BlockingIOError:
-                await self._wait(False, limit)
+                await self.wait(False, limit)
             except OSError:
                 raise StreamError("eof") from None
 
@@ -82,7 +107,16 @@ class Link:
             return False
 
     def close(self) -> None:
+        self._stop_reading()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self.sock.close()
+
+
+def _set(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def connect(request: Connect) -> Link:
@@ -92,14 +126,15 @@ async def connect(request: Connect) -> Link:
         sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     except OSError as error:
         raise ConnectError(error.strerror or str(error)) from None
+    link = Link(sock)
     try:
         if family != socket.AF_UNIX:
             _prepare(sock, request)
-        await _open(sock, request)
+        await _open(link, request)
     except BaseException:
-        sock.close()
+        link.close()
         raise
-    return Link(sock)
+    return link
 
 
 def _prepare(sock: socket.socket, request: Connect) -> None:
@@ -119,13 +154,19 @@ def _prepare(sock: socket.socket, request: Connect) -> None:
                 raise BindError from None
 
 
-async def _open(sock: socket.socket, request: Connect) -> None:
+async def _open(link: Link, request: Connect) -> None:
+    """Raises ConnectError."""
     address: str | tuple[str, int] = (request.address, request.port) if request.family else request.address
+    limit = request.limit or _NO_LIMIT
+    deadline = link.loop.time() + limit
     try:
-        code = sock.connect_ex(address)
-        if code in (errno.EINPROGRESS, errno.EAGAIN):
-            await Link(sock)._wait(True, request.limit or 1e9)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = link.sock.connect_ex(address)
+        while code == errno.EAGAIN and link.loop.time() < deadline:  # a UNIX-domain server that is busy
+            await asyncio.sleep(_BUSY_WAIT)
+            code = link.sock.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            await link.wait(True, limit)
+            code = link.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except StreamError:
         code = errno.ETIMEDOUT
     except OSError as error:
