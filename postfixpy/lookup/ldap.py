@@ -1,10 +1,13 @@
 """ldap: tables (ldap_table(5)), with the system's OpenLDAP library (see libldap).
 
-Lookups run in threads, for the library blocks; the time limit of each operation is ``timeout``. Not supported: SASL
-binds (``bind = sasl``).
+Lookups run in threads, for the library blocks; the time limit of each operation is ``timeout``. The default of
+``version`` is 3, as in Debian's Postfix; with upstream's 2 today's servers refuse to talk. Not supported: SASL binds
+(``bind = sasl``).
 """
 
 import asyncio
+import errno
+import os
 from collections.abc import Iterator
 
 from postfixpy import log
@@ -58,10 +61,10 @@ class Ldap(NetworkTable):
     def __init__(self, name: str, settings: Settings, flags: Flags) -> None:
         super().__init__(name, settings, flags, secure=True)
         config = self.config = SourceConfig(name, settings)
-        self.version = config.integer("version", 2, 2)
+        self.version = config.integer("version", 3, 2)
         if self.version not in (2, 3):
-            log.warning(f"dict_ldap_open: {name} Unknown version {self.version}, using 2.")
-            self.version = 2
+            log.warning(f"dict_ldap_open: {name} Unknown version {self.version}, using 3.")
+            self.version = 3
         self.ldaps = False
         self.urls = " ".join(self._urls(config))
         scope = config.text("scope", "sub", 1)
@@ -204,11 +207,13 @@ class Ldap(NetworkTable):
         except libldap.LdapError as error:
             who = self.bind_dn or "empty or implicit"
             text = f"Unable to bind to server {self.urls} with dn {who}: {error.code} ({error})"
-            raise self._problem(f"dict_ldap_connect: {text}") from None
+            away = error.code == libldap.SERVER_DOWN
+            reason = os.strerror(errno.ENOTCONN) if away else "Application error"
+            raise self._problem(f"dict_ldap_connect: {text}", reason) from None
 
-    def _problem(self, text: str) -> TableError:
+    def _problem(self, text: str, reason: str = "Application error") -> TableError:
         log.warning(text)
-        return TableError(f"{self.name}: {text}")
+        return TableError(f"{self.name}: {text}", reason=reason)
 
     # Lookup.
 
@@ -246,15 +251,17 @@ class Ldap(NetworkTable):
         last = [libldap.SUCCESS]
         # Not recursive: recursion_limit is 1000 by default, which is the depth of Python's stack.
         levels = [self._collect(connection, entries, results, 1, last)]
-        while levels:
-            found = next(levels[-1], None)
-            if found is None:
-                levels.pop()
-            else:
-                levels.append(self._collect(connection, found, results, len(levels) + 1, last))
-        if last[0] != libldap.SUCCESS:
-            reason = libldap.error_text(last[0])
-            log.warning(f"dict_ldap_lookup: Had some trouble with entries returned by search: {reason}")
+        try:
+            while levels:
+                found = next(levels[-1], None)
+                if found is None:
+                    levels.pop()
+                else:
+                    levels.append(self._collect(connection, found, results, len(levels) + 1, last))
+        finally:
+            if last[0] != libldap.SUCCESS:
+                reason = libldap.error_text(last[0])
+                log.warning(f"dict_ldap_lookup: Had some trouble with entries returned by search: {reason}")
         return results.text()
 
     def _collect(
