@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 
 from postfixpy import log
-from postfixpy.lookup.network import NetworkTable, Pool, Stream, connector, failure_text
+from postfixpy.lookup.network import ConnectError, NetworkTable, Pool, Stream, connector, failure_text, left_over
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.search import arun
 from postfixpy.lookup.source_config import SourceConfig
@@ -33,7 +33,9 @@ class Memcache(NetworkTable):
         self.tries = config.integer("max_try", 2, 1)
         self.max_line = config.integer("line_size_limit", 1024, 1)
         self.max_data = config.integer("data_size_limit", 10240, 1)
-        self.connect = connector(config.text("memcache", "inet:localhost:11211"), timeout or 3600)
+        service = config.text("memcache", "inet:localhost:11211")
+        self.connect = connector(service, timeout or 3600)
+        self.reason = self.left_over = left_over(service)
         backup = config.text("backup")
         self.backup: Table | None = None
         if backup:
@@ -144,7 +146,7 @@ class Memcache(NetworkTable):
 
         answer = await self._try(ask)
         if answer is None:
-            raise TableError(f"{self.name}: no answer")
+            raise TableError(f"{self.name}: no answer", reason=self.reason)
         return answer[1:].partition(b"\0")[0].decode("utf-8", "surrogateescape") if answer[:1] == b"+" else None
 
     async def _set(self, key: bytes, value: str) -> bool | None:
@@ -181,6 +183,7 @@ class Memcache(NetworkTable):
     async def _try(self, ask: Callable[[Stream, int], Awaitable[bytes | None]]) -> bytes | None:
         """What `ask` makes of a connection; it is tried again, on a new one, as often as ``max_try`` says."""
         pool = self.per_loop(lambda: Pool(self.connect))
+        self.reason = self.left_over
         for count in range(self.tries):
             if count:
                 await asyncio.sleep(self.pause)
@@ -190,6 +193,9 @@ class Memcache(NetworkTable):
                     if answer is not None:
                         return answer
                     raise EOFError  # the connection is out of step: never use it again
+            except ConnectError as error:
+                self.reason = str(error.strerror)
+                return None
             except EOFError:
                 pool.drop_idle()
             except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ that calls `Table.lookup` runs the same code in an event loop of the table's own
 
 import asyncio
 import contextlib
+import errno
 import os
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
+from postfixpy import log
 from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
 
 POOL_LIMIT = 20
@@ -186,16 +188,36 @@ async def connect_unix(path: str, timeout: float) -> Stream:
     return Stream(reader, writer, timeout)
 
 
+class ConnectError(OSError):
+    """A connection could not be made; that is logged."""
+
+
 def connector(service: str, timeout: float) -> Callable[[], Awaitable[Stream]]:
-    """What connects to ``inet:host:port`` or ``unix:path``. Raises OpenError with Postfix's text."""
+    """What connects to ``inet:host:port`` or ``unix:path``; it raises ConnectError.
+
+    Raises OpenError with Postfix's text.
+    """
     transport, _, endpoint = service.partition(":")
     if not transport or not endpoint:
         raise OpenError(f'need service transport:endpoint instead of "{service}"')
-    if transport == "inet":
-        return lambda: connect_inet(endpoint, timeout)
-    if transport in ("unix", "local"):
-        return lambda: connect_unix(endpoint, timeout)
-    raise OpenError(f"invalid transport name: {transport} in service: {service}")
+    if transport not in ("inet", "unix", "local"):
+        raise OpenError(f"invalid transport name: {transport} in service: {service}")
+    way = connect_inet if transport == "inet" else connect_unix
+
+    async def connect() -> Stream:
+        try:
+            return await way(endpoint, timeout)
+        except OSError as error:
+            reason = failure_text(error)
+            log.warning(f"connect to {endpoint}: {reason}")
+            raise ConnectError(error.errno or errno.ETIMEDOUT, reason) from None
+
+    return connect
+
+
+def left_over(service: str) -> str:
+    """The error text (``%m``) that Postfix shows for what is no system error: what its last connect() left behind."""
+    return os.strerror(errno.EINPROGRESS) if service.startswith("inet:") else "Application error"
 
 
 def load_driver(module: str, kind: str) -> Any:

@@ -1,7 +1,7 @@
 """socketmap: tables (socketmap_table(5)): Sendmail's protocol, ``NAME KEY`` and ``OK VALUE`` in netstrings."""
 
 from postfixpy import log
-from postfixpy.lookup.network import NetworkTable, Pool, Stream, connector, failure_text
+from postfixpy.lookup.network import ConnectError, NetworkTable, Pool, Stream, connector, failure_text, left_over
 from postfixpy.lookup.table import Flags, OpenError, Settings, TableError, lowercase
 
 TIMEOUT = 100.0
@@ -41,6 +41,7 @@ class Socketmap(NetworkTable):
         if not colon:
             raise OpenError("socketmap requires server:socketmap argument")
         self.connect = connector(service, TIMEOUT)
+        self.reason = left_over(service)
 
     async def aget(self, key: str) -> str | None:
         if len(key.encode("utf-8", "surrogateescape")) > MAX_QUERY:
@@ -58,6 +59,8 @@ class Socketmap(NetworkTable):
                 async with pool.borrow() as stream:
                     await stream.send(b"%d:%s," % (len(query), query))
                     return await read_netstring(stream, MAX_REPLY)
+            except ConnectError as error:
+                raise self._failed(str(error.strerror), str(error.strerror)) from None
             except (EOFError, ConnectionResetError, BrokenPipeError):
                 if attempt == 0:  # the server was restarted: its old connections are dead
                     pool.drop_idle()
@@ -66,14 +69,14 @@ class Socketmap(NetworkTable):
             except TimeoutError:
                 raise self._failed("time limit exceeded") from None
             except OSError as error:
-                raise self._failed(failure_text(error)) from None
+                raise self._failed(failure_text(error), failure_text(error)) from None
             except NetstringError as error:
                 raise self._failed(str(error)) from None
         raise AssertionError("two attempts end in an answer or an error")
 
-    def _failed(self, reason: str) -> TableError:
-        log.warning(f"table {self.name} lookup error: {reason}")
-        return TableError(f"{self.name} lookup error: {reason}", reason=reason)
+    def _failed(self, text: str, reason: str = "") -> TableError:
+        log.warning(f"table {self.name} lookup error: {text}")
+        return TableError(f"{self.name} lookup error: {text}", reason=reason or self.reason)
 
     def _answer(self, reply: bytes) -> str | None:
         status, _, value = reply.partition(b"\0")[0].decode("utf-8", "surrogateescape").partition(" ")
@@ -85,4 +88,4 @@ class Socketmap(NetworkTable):
         value = value.lstrip()
         detail = f": {log.printable(value)[:200]}" if value else ""
         log.warning(f"{self.name} socketmap server {what} error{detail}")
-        raise TableError(f"{self.name}: {what} error", config=status == "PERM")
+        raise TableError(f"{self.name}: {what} error", config=status == "PERM", reason=self.reason)

@@ -3,7 +3,7 @@
 import asyncio
 
 from postfixpy import log
-from postfixpy.lookup.network import NetworkTable, Pool, Stream, connect_inet, failure_text
+from postfixpy.lookup.network import NetworkTable, Pool, Stream, connect_inet, failure_text, left_over
 from postfixpy.lookup.table import Flags, OpenError, Settings, TableError
 
 TIMEOUT = 100.0
@@ -80,11 +80,11 @@ class Tcp(NetworkTable):
         value = hex_unquote(reply[4:])
         if not (reply[:3].isdigit() and reply[3:4].isspace()) or value is None:
             log.warning(f"read TCP map reply from {self.label}: malformed reply: {shown(reply)}")
-            raise TableError(f"{self.name}: malformed reply")
+            raise TableError(f"{self.name}: malformed reply", reason=left_over("inet:"))
         if reply[:1] == b"2":
             return value
         if reply[:1] == b"5":
             return None
         if reply[:1] != b"4":
             log.warning(f"read TCP map reply from {self.label}: bad status code: {shown(reply)}")
-        raise TableError(f"{self.name}: {shown(reply)}")
+        raise TableError(f"{self.name}: {shown(reply)}", reason=left_over("inet:"))
