@@ -36,7 +36,7 @@ def main(runs: int) -> None:
             (fixture / "master.cf").write_text("smtp inet n - n - - smtpd\nsmtp unix - - n - - smtp\n")
         commands = {
             "python3 -c pass": [sys.executable, "-c", "pass"],
-            "postconf -n": [sys.executable, "-c", PROGRAM, "-c", str(fixture), "-n"],
+            "postconf -n": [sys.executable, "-m", "postfixpy", "postconf", "-c", str(fixture), "-n"],
         }
         times: dict[str, list[float]] = {name: [] for name in commands}
         seconds(commands["postconf -n"])  # compiles what is not yet compiled

@@ -20,9 +20,6 @@ from postfixpy.config.lines import (
 from postfixpy.errors import FatalError
 
 TYPES = ("unix", "fifo", "inet", "pass", "unix-dgram")
-FIELDS = ("service", "type", "private", "unprivileged", "chroot", "wakeup", "process_limit", "command")
-"""The columns, by the names that postconf -F gives them."""
-
 OPTIONS_WITH_VALUE = "imnorst"
 """Options of the daemon skeletons (single_server(3) and others) that take a value."""
 

@@ -17,6 +17,7 @@ from postfixpy.config.lines import (
     split_quoted,
     strerror,
 )
+from postfixpy.config.master_cf import TYPES
 from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from postfixpy.config.parameters import Release
 
 MIN_FIELDS = 8
-TYPES = ("unix", "fifo", "inet", "pass", "unix-dgram")
 FIELD_NAMES = ("service", "type", "private", "unprivileged", "chroot", "wakeup", "process_limit", "command")
+"""The columns, by the names that -F gives them."""
 COMMAND = 7
 _FILE = "master.cf"
 
