@@ -98,6 +98,7 @@ class Proxy(NetworkTable):
         super().__init__(name, settings, flags, secure=True)
         self.service, self.path = service, path
         self.timeout = float(getattr(settings, "ipc_timeout", 3600))
+        self.idle = float(getattr(settings, "ipc_idle", 5))
         self.server_flags = Flags.FIXED
         self.instances = getattr(settings, "release", (3, 11)) >= (3, 11)
         """Whether requests name the flags of the instance beside those of the request, as since Postfix 3.11."""
@@ -154,7 +155,7 @@ class Proxy(NetworkTable):
 
     async def _request(self, request: str, *rest: tuple[str, str | int]) -> dict[str, str] | None:
         """The reply to a request, None for "not there". Raises TableError."""
-        pool = self.per_loop(lambda: Pool(self._connect, 5.0))
+        pool = self.per_loop(lambda: Pool(self._connect, self.idle))
         problem = ""
         for attempt in range(TRIES):
             if attempt > 1:

@@ -5,7 +5,6 @@ from postfixpy.lookup.network import ConnectError, NetworkTable, Pool, Stream, c
 from postfixpy.lookup.table import Flags, OpenError, Settings, TableError, lowercase
 
 TIMEOUT = 100.0
-MAX_QUERY = 10_000
 MAX_REPLY = 100_000
 
 
@@ -42,11 +41,9 @@ class Socketmap(NetworkTable):
             raise OpenError("socketmap requires server:socketmap argument")
         self.connect = connector(service, TIMEOUT)
         self.reason = left_over(service)
+        self.max_reply = int(getattr(settings, "socketmap_max_reply_size", MAX_REPLY))
 
     async def aget(self, key: str) -> str | None:
-        if len(key.encode("utf-8", "surrogateescape")) > MAX_QUERY:
-            log.warning(f"table {self.name} query too large: '{key[:100]}', returning 'not found'")
-            return None
         if self.flags & Flags.FOLD_MUL:
             key = lowercase(key)
         return self._answer(await self._exchange(key))
@@ -58,7 +55,7 @@ class Socketmap(NetworkTable):
             try:
                 async with pool.borrow() as stream:
                     await stream.send(b"%d:%s," % (len(query), query))
-                    return await read_netstring(stream, MAX_REPLY)
+                    return await read_netstring(stream, self.max_reply)
             except ConnectError as error:
                 raise self._failed(str(error.strerror), str(error.strerror)) from None
             except (EOFError, ConnectionResetError, BrokenPipeError):
