@@ -10,11 +10,12 @@ import hmac
 from typing import TYPE_CHECKING
 
 from postfixpy import log
+from postfixpy.lookup.addresses import mail_addr_find
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 
 from . import failure
-from .effects import LocalDataError, Run, find
+from .effects import LocalDataError, Run, ask, find
 
 if TYPE_CHECKING:
     from .delivery import Delivery
@@ -49,21 +50,21 @@ def _credentials(d: "Delivery", s: "Session") -> Run[tuple[str, str] | None]:
     view, maps = d.settings.view, d.settings.password_maps
     if maps is None:
         return None
-    keys = []
-    if not d.settings.lmtp and view.smtp_sender_dependent_authentication and d.request.sender:
-        sender = d.request.sender
-        keys += [sender, "@" + sender.rpartition("@")[2]]
-    keys += [s.host, d.server.site]
-    for key in keys:
-        try:
-            value = yield from find(maps, key)
-        except TableError:
-            log.warning(f"{s.queue_id}: {d.settings.name('smtp_sasl_password_maps')} lookup error")
-            raise LocalDataError from None
-        if value is not None:
-            user, _, password = value.partition(view.smtp_sasl_password_result_delimiter)
-            return user, password
-    return None
+    value = None
+    try:
+        if not d.settings.lmtp and view.smtp_sender_dependent_authentication and d.request.sender:
+            found = yield from ask(mail_addr_find(maps, d.request.sender, d.settings.addresses))
+            value = found.value if found is not None else None
+        for key in (s.host, d.server.site):
+            if value is None:
+                value = yield from find(maps, key)
+    except TableError:
+        log.warning(f"{s.queue_id}: {d.settings.name('smtp_sasl_password_maps')} lookup error")
+        raise LocalDataError from None
+    if value is None:
+        return None
+    user, _, password = value.partition(view.smtp_sasl_password_result_delimiter)
+    return user, password
 
 
 def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
@@ -84,12 +85,13 @@ def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
         return False
     mechanism = _choose(d, s)
     if mechanism is None:
-        log.warning("SASL authentication failure: No worthy mechs found")
+        if "EXTERNAL" not in s.mechanisms:
+            log.warning("SASL authentication failure: No worthy mechs found")
         yield from _local_failure(d, s, "no mechanism available")
         return False
     reply = yield from _exchange(s, mechanism, *credentials)
     if reply is None:
-        yield from _local_failure(d, s, "generic failure")
+        yield from _local_failure(d, s, "bad protocol / cancel")
         return False
     if reply.kind == 2:
         return True
