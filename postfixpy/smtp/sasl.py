@@ -10,6 +10,7 @@ import hmac
 from typing import TYPE_CHECKING
 
 from postfixpy import log
+from postfixpy.errors import FatalError
 from postfixpy.lookup.addresses import mail_addr_find
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
@@ -110,9 +111,14 @@ def authenticate(d: "Delivery", s: "Session") -> Run[bool]:
 def _choose(d: "Delivery", s: "Session") -> str | None:
     text = d.settings.view.smtp_sasl_security_options
     options = {word.lower() for word in text.replace(",", " ").split()}
+    unknown = [word for word in text.replace(",", " ").split() if word.lower() not in _OPTIONS]
+    if unknown:
+        log.warning(f'unknown SASL security options value "{unknown[0]}" in "{text}"')
+        log.warning("bad per-session SASL security properties")
+        raise FatalError("SASL per-connection initialization failed")
     if "EXTERNAL" in s.mechanisms:  # Cyrus prefers it, and has no identity for it (spec 9.4)
         return None
-    if options & {"mutual_auth", "forward_secrecy"} or options - _OPTIONS:
+    if options & {"mutual_auth", "forward_secrecy"}:
         return None
     for mechanism in _STRENGTH:
         if mechanism not in s.mechanisms:

@@ -69,9 +69,17 @@ class Settings:
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
         self._ranks = self._family_ranks()
         self.known_ports = destination.parse_known_ports(view.known_tcp_ports)
-        if view.smtp_sasl_auth_enable and not view.smtp_sasl_password_maps:
+        if view.smtp_sasl_auth_enable:
+            self._check_sasl()
+
+    def _check_sasl(self) -> None:
+        """What is fatal at the start. Raises FatalError."""
+        if not self.view.smtp_sasl_password_maps:
             name = self.name("smtp_sasl_password_maps")
             raise FatalError(f"specify a password table via the `{name}' configuration parameter")
+        if self.view.smtp_sasl_type != "cyrus":
+            log.warning(f"unsupported SASL client implementation: {self.view.smtp_sasl_type}")
+            raise FatalError("SASL library initialization")
 
     def name(self, parameter: str) -> str:
         """The name of an ``smtp_`` parameter as texts show it: in LMTP mode that of its mirror."""
