@@ -168,7 +168,12 @@ class MailSystem:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise RuntimeError(f"waited {seconds:.0f} s for: {what}\n{self.log()[-6000:]}")
+                left = self.queued()
+                about = [line for line in self.log().splitlines() if any(queue_id in line for queue_id in left[:3])]
+                text = "\n".join(about[-20:])
+                raise RuntimeError(
+                    f"waited {seconds:.0f} s for: {what}\nqueued: {left[:20]}\n{text}\n{self.log()[-4000:]}"
+                )
             if self.process is not None and self.process.poll() is not None and what == "start":
                 raise RuntimeError(f"the mail system ended at start\n{self.log()[-6000:]}")
             time.sleep(0.05)

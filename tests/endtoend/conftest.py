@@ -10,6 +10,7 @@ import pytest
 
 def make() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix="postfixpy-test-"))
+    directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
