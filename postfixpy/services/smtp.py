@@ -2,6 +2,10 @@
 
 The program's name chooses the mode (spec/smtp-client.md 2.1). The client itself is postfixpy.smtp; here it is joined
 to the mail system: requests come from the queue manager, outcomes go to the disposition.
+
+Differs from Postfix: one process serves many requests at once, so connections are kept in the process and not in
+scache(8); names, labels and time limits are the same. There is no TLS engine yet: opportunistic TLS goes out in
+plaintext, mandatory TLS is refused, both as in a Postfix whose TLS library cannot start.
 """
 
 import asyncio
