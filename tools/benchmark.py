@@ -99,10 +99,6 @@ class System(MailSystem):
         if done.returncode:
             raise RuntimeError(f"{self.title}: {name} {words}: {done.returncode}\n{done.stderr}\n{self.log()[-3000:]}")
 
-    def lines(self, text: str) -> int:
-        """How many times the log says `text`."""
-        return self.log().count(text)
-
     def until(self, text: str, count: int, seconds: float) -> None:
         """Wait until the log says `text` so often; reads only what is new."""
         deadline, seen, rest = time.monotonic() + seconds, 0, ""
@@ -186,41 +182,48 @@ def message(number: int) -> str:
     return f"Subject: message {number}\nFrom: ann@example.com\nTo: r{number:04}@example.org\n\n{BODY}"
 
 
+def held(system: System) -> list[Path]:
+    """The complete messages on hold."""
+    return [p for p in (system.queue / "hold").rglob("*") if p.is_file() and p.stat().st_mode & 0o100]
+
+
 def submit(system: System, count: int) -> float:
     """Submissions a second through sendmail, one after another."""
-    before = system.lines(": hold: ")
+    before = len(held(system))
     start = time.perf_counter()
     for number in range(count):
         system.run("sendmail", "-f", "ann@example.com", f"r{number:04}@example.org", stdin=message(number))
-    system.until(": hold: ", before + count, 60)
+    system.wait_for(lambda: len(held(system)) >= before + count, "messages on hold")
     return count / (time.perf_counter() - start)
 
 
 def deliver(system: System, count: int) -> tuple[float, float]:
     """(Messages a second, processor seconds) of delivering what is held."""
-    before = system.lines(": removed")
+    before = system.log().count(": removed")
     system.run("postsuper", "-H", "ALL")
     cpu = system.cpu()
     start = time.perf_counter()
     system.run("postqueue", "-f")
-    system.until(": removed", before + count, 300)
+    system.until(": removed", before + count, 60 + count / 20)
     took = time.perf_counter() - start
     return count / took, system.cpu() - cpu
 
 
 def fill(system: System, count: int) -> None:
     """Messages into the hold queue: the submitted ones, and copies of the first with other recipients."""
-    have = [p for p in (system.queue / "hold").rglob("*") if p.is_file()]
+    have = held(system)
     source = next(p for p in have if b"r0000@example.org" in p.read_bytes())
     data, status = source.read_bytes(), source.stat()
-    for number in range(count - len(have)):
+    missing, number = count - len(have), 0
+    while missing > 0:
         copy = source.with_name(f"{source.name[:-4]}{number:04X}")
         if not copy.exists():
             copy.write_bytes(data.replace(b"r0000@example.org", b"x%04d@example.org" % number))
             os.chown(copy, status.st_uid, status.st_gid)
             copy.chmod(status.st_mode & 0o777)
-    held = [p for p in (system.queue / "hold").rglob("*") if p.is_file()]
-    for extra in held[count:]:
+            missing -= 1
+        number += 1
+    for extra in held(system)[count:]:
         extra.unlink()
 
 

@@ -259,7 +259,7 @@ class _Words:
         word = self._ready.pop()
         if word.isascii() and word.decode().isprintable():
             return word.decode()
-        from postfixpy.mail.bounce_log import printable
+        from postfixpy.mail.printable import printable
 
         return printable(decode_text(word), utf8=self._utf8)
 

@@ -20,6 +20,7 @@ from postfixpy.lookup.table import casefold
 from .addresses import quote_822_local
 from .delivery import Recipient
 from .dsn import DSN
+from .printable import printable
 from .queue import Queue, QueueFile, lock, sync_directory
 
 NO_RECIPIENT = "(recipient address unavailable)"
@@ -33,16 +34,6 @@ class Entry(NamedTuple):
 
     recipient: Recipient
     dsn: DSN
-
-
-def printable(text: str, *, utf8: bool) -> str:
-    """`text` with "?" for each octet that is not printable ASCII or (with `utf8`: smtputf8_enable) part of UTF-8."""
-    if text.isascii() and text.isprintable():
-        return text
-    if not utf8:
-        octets = text.encode("utf-8", "surrogateescape")
-        return "".join(chr(octet) if 32 <= octet < 127 else "?" for octet in octets)
-    return "".join(c if " " <= c != "\x7f" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
 def encode_entry(recipient: Recipient, dsn: DSN, *, utf8: bool = True, compatible: bool = True) -> bytes:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from postfixpy import log
 
-from . import bounce_log
 from . import queue as queues
 from .addresses import quote_822_local
+from .printable import printable
 from .queue import Queue, QueueFile
 from .records import Kind, RecordError, RecordFile, leading_int
 
@@ -120,7 +120,7 @@ class Lister:
     def _shown(self, payload: bytes) -> str:
         """An address of a queue file: external form, printable."""
         address = payload.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-        return bounce_log.printable(quote_822_local(address), utf8=self.utf8)
+        return printable(quote_822_local(address), utf8=self.utf8)
 
     def _message(self, file: QueueFile, state: os.stat_result) -> Message | None:
         """The message in `file`, as far as its sender; None when there is none."""
@@ -155,7 +155,7 @@ class Lister:
     def _size(self, queue_id: str, payload: bytes) -> int:
         """The size of the content segment; -1, after a warning, when the record is not one."""
         if payload.strip(_SIZE_CHARACTERS):
-            text = bounce_log.printable(payload[:100].decode("utf-8", "surrogateescape"), utf8=self.utf8)
+            text = printable(payload[:100].decode("utf-8", "surrogateescape"), utf8=self.utf8)
             log.warning(f"{queue_id}: malformed size record: {text} -- using file size instead")
             return -1
         return leading_int(payload)
@@ -185,6 +185,8 @@ class Lister:
             log.warning(str(error))
 
     def _logged(self, name: str, queue_id: str, seen: set[str]) -> Iterator[Recipient]:
+        from . import bounce_log  # here, because postqueue needs the types above and no logs, and starts for each use
+
         try:
             entries = bounce_log.read(self.queue, name, queue_id, utf8=self.utf8) or []
         except OSError as error:

@@ -33,9 +33,10 @@ from postfixpy.ipc.attributes import Pair, ProtocolError
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.service import Context, Service
 from postfixpy.mail import bounce_log, queue_id
-from postfixpy.mail.bounce_log import Entry, printable
+from postfixpy.mail.bounce_log import Entry
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN, NOTIFY_FAILURE
+from postfixpy.mail.printable import printable
 from postfixpy.mail.queue import Queue, QueueFile
 
 from .notices import templates

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from postfixpy import log
 from postfixpy.errors import TemporaryError
 from postfixpy.mail import bounce_log
-from postfixpy.mail.bounce_log import Entry, encode_entry, parse, printable
+from postfixpy.mail.bounce_log import Entry, encode_entry, parse
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
+from postfixpy.mail.printable import printable
 from postfixpy.mail.queue import Queue
 
 
@@ -104,20 +105,6 @@ def test_damage(logged: list[str]) -> None:
         f"warning: bounce/X: malformed record: {'!' * 30}...",
         "warning: bounce/X: unknown attribute name: future, ignored",
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "with_utf8", "without"),
-    [
-        ("plain", "plain", "plain"),
-        ("a\tb\x7f", "a?b?", "a?b?"),
-        ("né", "né", "n??"),
-        ("n\udcc3x", "n?x", "n?x"),
-    ],
-)
-def test_printable(text: str, with_utf8: str, without: str) -> None:
-    assert printable(text, utf8=True) == with_utf8
-    assert printable(text, utf8=False) == without
 
 
 WORD = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_characters="\x7f"), min_size=1)
