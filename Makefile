@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-load check setup clean
+.PHONY: demo test test-real test-load check reference setup clean
 
 setup: $(VENV)/ready
 
@@ -27,6 +27,10 @@ test-load: setup
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# A page for each parameter: type, defaults by release, readers, our support, the scenarios that prove it.
+reference: setup
+	@$(BIN)/python tools/build_reference.py build/reference
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

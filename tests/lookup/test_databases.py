@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -145,15 +146,21 @@ def check_common(open_with, kind, base):
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory):
+def open_directory():
+    """A directory that a server without root's rights can use: pytest's own are closed to others."""
+    base = Path(tempfile.mkdtemp(prefix="postfixpy-test-"))
+    base.chmod(0o777)
+    yield base
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def postgres(open_directory):
     initdb = program("/usr/lib/postgresql/*/bin/initdb")
     if not initdb:
         pytest.skip("no PostgreSQL")
     pytest.importorskip("psycopg")
-    base = tmp_path_factory.mktemp("pg")
-    for folder in (base, *base.parents[:2]):
-        os.chmod(folder, 0o755)
-    os.chmod(base, 0o777)
+    base = open_directory
     bin = os.path.dirname(initdb)
     command = [*unprivileged(), initdb, "-D", f"{base}/data", "-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync"]
     subprocess.run(command, check=True, capture_output=True, env=environment())
