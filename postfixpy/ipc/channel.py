@@ -89,7 +89,9 @@ class Channel(asyncio.Protocol):
             self.transport.resume_reading()
         self._waiter = asyncio.get_running_loop().create_future()
         try:
-            await asyncio.wait_for(self._waiter, self.timeout)
+            # Not wait_for: before Python 3.12 it drops a cancellation that comes at the same time as the input.
+            async with asyncio.timeout(self.timeout):
+                await self._waiter
         except TimeoutError:
             raise ProtocolError(f"timeout on {self.peer} while {doing}") from None
         finally:
@@ -202,7 +204,8 @@ class Channel(asyncio.Protocol):
     async def drain(self) -> None:
         """Wait until the peer has taken most of what is queued. Raises ProtocolError when it hung up."""
         if self._drain is not None:
-            await asyncio.wait_for(self._drain, self.timeout)
+            async with asyncio.timeout(self.timeout):
+                await asyncio.shield(self._drain)  # others wait for it, too
         if self.transport is None or self.transport.is_closing():
             raise ProtocolError(f"write error on {self.peer}: Broken pipe")
 

@@ -33,6 +33,9 @@ from .stand_alone import standard_streams
 QUIET, BUSY = 0.5, 20
 """Seconds without a client after which master is told that one has been served; at the latest after so many clients."""
 
+STOP_TIME = 10.0
+"""Seconds for a service to stop in, when its clients have been served."""
+
 Factory = Callable[[Context], Service]
 
 
@@ -86,8 +89,17 @@ class Process:
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self._requests.finish()
-        await self.service.stop()
+        await self._stop()
         return self._exit
+
+    async def _stop(self) -> None:
+        """Let the service finish. One that does not would work on unseen, beside the process that comes after it."""
+        stopping = self._loop.create_task(self.service.stop())
+        await asyncio.wait((stopping,), timeout=STOP_TIME)
+        if not stopping.done():
+            log.warning(f"service {self.context.service} did not stop within {STOP_TIME:.0f} s: ending it")
+            os._exit(self._exit or 1)
+        stopping.result()
 
     # The end
 

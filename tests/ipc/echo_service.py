@@ -5,6 +5,7 @@ for the peer to hang up before it answers nothing, "fatal", "bug" and "crash" do
 are written to the file of the word ``file=PATH``.
 """
 
+import asyncio
 import os
 import sys
 
@@ -94,7 +95,24 @@ class Unlimited(Echo):
     unlimited = True
 
 
+class Stubborn(Echo):
+    """A background task of it ignores that it is cancelled."""
+
+    async def start(self) -> None:
+        from postfixpy.ipc import process
+
+        process.STOP_TIME = 0.2
+
+    async def stop(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                pass
+
+
 KINDS = {
+    "stubborn": Stubborn,
     "echo": Echo,
     "trigger": Trigger,
     "datagrams": Datagrams,

@@ -1,67 +1,70 @@
-"""Connecting to a service's socket."""
+"""Waiting for input: time limits, hang-ups, and cancellation."""
 
 import asyncio
-import socket
-from pathlib import Path
 
 import pytest
 
-from postfixpy.ipc.channel import connect
+from postfixpy.ipc.attributes import ProtocolError, encode
+from postfixpy.ipc.channel import Channel
 
 
-def full_socket(path: Path) -> tuple[socket.socket, list[socket.socket]]:
-    """A listening socket that nobody accepts from, and clients that fill its queue."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
-    listener.listen(0)
-    clients = []
-    while True:
-        client = socket.socket(socket.AF_UNIX)
-        client.setblocking(False)
-        try:
-            client.connect(str(path))
-        except BlockingIOError:
-            client.close()
-            return listener, clients
-        clients.append(client)
-
-
-def test_waits_while_the_queue_is_full(tmp_path: Path) -> None:
-    listener, clients = full_socket(tmp_path / "s")
-
-    async def main() -> bytes:
-        loop = asyncio.get_running_loop()
-        waiting = asyncio.create_task(connect(str(tmp_path / "s"), timeout=5))
+def test_a_cancellation_is_not_lost_when_input_comes_at_the_same_time():
+    async def main():
+        channel = Channel("peer", timeout=100)
+        task = asyncio.create_task(channel.read_list())
         await asyncio.sleep(0)
-        assert not waiting.done()
-        listener.accept()[0].close()
-        channel = await waiting
-        peer = listener.accept()[0]
-        peer.setblocking(False)
-        channel.write(b"hello")
-        data = await loop.sock_recv(peer, 100)
-        peer.close()
-        channel.close()
-        await channel.wait_closed()
-        return data
+        channel.data_received(encode([("status", 0)]))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
-    assert asyncio.run(main()) == b"hello"
-    for open_socket in (listener, *clients):
-        open_socket.close()
+    asyncio.run(main())
 
 
-def test_gives_up_in_the_end(tmp_path: Path) -> None:
-    listener, clients = full_socket(tmp_path / "s")
-    with pytest.raises(TimeoutError, match="Connection timed out"):
-        asyncio.run(connect(str(tmp_path / "s"), connect_timeout=0.02))
-    for open_socket in (listener, *clients):
-        open_socket.close()
+def test_a_cancellation_is_not_lost_when_the_peer_hangs_up_at_the_same_time():
+    async def main():
+        channel = Channel("peer", timeout=100)
+        task = asyncio.create_task(channel.read_list())
+        await asyncio.sleep(0)
+        channel.eof_received()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
 
 
-def test_nobody_listens(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        asyncio.run(connect(str(tmp_path / "s")))
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "s"))
-    with pytest.raises(ConnectionRefusedError):
-        asyncio.run(connect(str(tmp_path / "s")))
+def test_input_in_pieces():
+    async def main():
+        channel = Channel("peer", timeout=100)
+        task = asyncio.create_task(channel.read_list())
+        for byte in encode([("status", 0), ("reason", "x")]):
+            await asyncio.sleep(0)
+            channel.data_received(bytes([byte]))
+        assert await task == [("status", "0"), ("reason", "x")]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("limit", [0, 0.01])
+def test_the_time_limit(limit):
+    async def main():
+        with pytest.raises(ProtocolError, match="timeout on peer while reading input attribute name"):
+            await Channel("peer", timeout=limit).read_list()
+
+    asyncio.run(main())
+
+
+def test_everybody_who_waits_for_room_gets_it():
+    async def main():
+        channel = Channel("peer", timeout=0.01)
+        channel.pause_writing()
+        with pytest.raises(TimeoutError):
+            await channel.drain()
+        waiting = [asyncio.create_task(channel.drain()) for _ in range(2)]
+        await asyncio.sleep(0)
+        channel.resume_writing()
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [str(result) for result in results] == ["write error on peer: Broken pipe"] * 2  # it has no transport
+
+    asyncio.run(main())

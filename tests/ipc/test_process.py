@@ -209,3 +209,11 @@ def test_watchdog(start):
     os.kill(service.pid, signal.SIGCONT)
     assert service.wait() == 1
     assert "fatal: watchdog timeout" in service.logged()
+
+
+def test_a_service_that_does_not_stop_is_ended(start):
+    service = start("stubborn", *UNIX)
+    service.client().close()
+    service.status.shutdown(socket.SHUT_RDWR)
+    assert service.wait() == 1
+    assert "warning: service stubborn did not stop within 0 s: ending it" in service.logged()
