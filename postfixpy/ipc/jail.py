@@ -26,6 +26,9 @@ MODULES = (
     *("concurrent.futures.thread", "asyncio.sslproto", "ssl", "_strptime", "zoneinfo", "idna", "idna.core"),
     *("idna.idnadata", "idna.uts46data"),
 )
+DATABASES = {"ldap": "ldap:", "libldap": "ldap:", "mongodb": "mongodb:", "mysql": "mysql:", "pgsql": "pgsql:"}
+"""Modules of postfixpy.lookup that load a client library, which may be large, and the table type that they are for."""
+
 PACKAGES = ("dns.rdtypes", "dns.rdtypes.ANY", "dns.rdtypes.IN", "dns.rdtypes.CH")
 
 
@@ -50,9 +53,11 @@ def preload(view: "View") -> None:
     for place in [m for m in sys.modules if m.startswith("postfixpy.") and hasattr(sys.modules[m], "__path__")]:
         if place in ("postfixpy.commands", "postfixpy.services", "postfixpy.migrate"):
             continue
+        unused = _unused_databases(view) if place == "postfixpy.lookup" else set()
         for module in pkgutil.iter_modules(sys.modules[place].__path__, place + "."):
             try:
-                importlib.import_module(module.name)
+                if module.name.rpartition(".")[2] not in unused:
+                    importlib.import_module(module.name)
             except Exception:
                 pass  # a table type without its library, in whatever words: who needs it will be told
     _ = view.configuration.database.families
@@ -66,6 +71,12 @@ def preload(view: "View") -> None:
         socket.getaddrinfo("localhost", 25)
     except OSError:
         pass
+
+
+def _unused_databases(view: "View") -> set[str]:
+    """The modules for databases that main.cf does not name. (What `pre_jail` has opened is loaded in any case.)"""
+    text = "\n".join(view.configuration.settings.values.values())
+    return {module for module, kind in DATABASES.items() if kind not in text}
 
 
 def drop_privileges(directory: str, owner: str, view: "View") -> None:

@@ -29,6 +29,25 @@ def test_nothing_to_give_up():
     assert (os.getuid(), os.getcwd()) == before
 
 
+def loaded(base: Path, main: str) -> list[str]:
+    """The modules for databases that are loaded for a jail, with this main.cf."""
+    (base / "main.cf").write_text(main)
+    program = (
+        "import sys, postfixpy.lookup\n"
+        "from postfixpy.config import load\n"
+        "from postfixpy.ipc.jail import DATABASES, preload\n"
+        f"preload(load({str(base)!r}).view(process_name='smtp'))\n"
+        "print(*sorted(name for name in (*DATABASES, 'cidr') if 'postfixpy.lookup.' + name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def test_client_libraries_of_databases_are_loaded_when_main_cf_names_them(tmp_path):
+    assert loaded(tmp_path, "transport_maps = hash:/x\n") == ["cidr"]
+    assert loaded(tmp_path, "transport_maps = hash:/x, proxy:ldap:/y\n") == ["cidr", "ldap", "libldap"]
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("option", ["-c", "-u"])
 def test_a_service_as_the_mail_owner(option):
