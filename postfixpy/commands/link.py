@@ -7,13 +7,20 @@
 
 Each is a script of a few lines for this interpreter, by absolute path and isolated (-I), because master gives its
 children no PATH and a working directory that others may write. A script does not see the name that master called it by,
-so the name is the file's own. An existing file is replaced only when it is one of ours.
+so the name is the file's own. A symbolic link to one, by any name, runs the program that it leads to; but smtp and lmtp
+are one program, and so are sendmail, mailq and newaliases: a link of such a name means what it is called. An existing
+file is replaced only when it is one of ours.
+
+Among the daemons is postfix-script, by which Postfix's own postfix command starts, stops and asks for our master when
+daemon_directory is DIR.
 """
 
 import os
 import sys
 
 MARK = "# Written by: postfixpy link"
+TWINS = ({"smtp", "lmtp"}, {"sendmail", "mailq", "newaliases"})
+"""Names of one program, which looks at how it is called."""
 
 
 def script(root: str, interpreter: str, release: str = "") -> str:
@@ -26,11 +33,32 @@ import os
 import sys
 
 {setting}sys.path.append({root!r})
-from postfixpy.__main__ import run
+from postfixpy.commands.link import run_script
 
-name = os.path.basename(sys.argv[0])
-sys.exit(run(name, [name, *sys.argv[1:]]))
+sys.exit(run_script(sys.argv))
 """
+
+
+def run_script(argv: list[str]) -> int:
+    """Run what the script argv[0], or the symbolic link to it, stands for. Returns the exit status."""
+    from postfixpy.__main__ import run
+
+    program, words = meaning(argv[0], argv[1:])
+    return run("postfix" if program == "postfix-script" else program, [program, *words])
+
+
+def meaning(path: str, words: list[str]) -> tuple[str, list[str]]:
+    """The program that `path` stands for, and its arguments.
+
+    A daemon that master knows by another name gets that as its service's (-n), as if the program had it; a later -n
+    comes from master and decides.
+    """
+    from postfixpy.services import PROGRAMS
+
+    called, program = os.path.basename(path), os.path.basename(os.path.realpath(path))
+    if called == program or any({called, program} <= twins for twins in TWINS):
+        return called, words
+    return program, ["-n", called, *words] if program in PROGRAMS else words
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +67,10 @@ def main(argv: list[str]) -> int:
     from postfixpy.config import database
     from postfixpy.services import PROGRAMS
 
-    names = {"--commands": sorted(set(COMMANDS) - {"link", "sink"}), "--daemons": sorted({*PROGRAMS, "master"})}
+    names = {
+        "--commands": sorted(set(COMMANDS) - {"link", "sink"}),
+        "--daemons": sorted({*PROGRAMS, "master", "postfix-script"}),
+    }
     arguments = argv[1:]
     known = {*names, "--postfix-version"}
     if not arguments or len(arguments) % 2 or any(option not in known for option in arguments[::2]):

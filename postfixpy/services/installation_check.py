@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 JAIL_DIRECTORIES = ("bin", "etc", "lib", "sbin", "usr")
 
 
-def fatal_problem(config: "Configuration", view: "View", *, direct_log: bool) -> str | None:
-    """Why the mail system cannot start, or None. `direct_log`: the log does not need postlogd."""
+def fatal_problem(config: "Configuration") -> str | None:
+    """Why the mail system cannot start, or None. A missing postlog service is master's business (master_command)."""
     if not os.path.isfile(config.master_path):
         return f"no {config.master_path} file found"
-    if view.maillog_file and not direct_log and config.entry(view.postlog_service_name, "unix-dgram") is None:
-        return "missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
     return None
 
 
@@ -38,7 +36,8 @@ def warnings(config: "Configuration", view: "View") -> Iterator[str]:
     top = [f"{queue}/.", f"{queue}/pid"]
     yield from _not_owned(top, me, top_name)
     yield from _writable(top)
-    configuration = [f"{config.directory}/.", *_tree(config.directory)]
+    apart = (queue, str(view.data_directory))  # which may be below: they have rules of their own
+    configuration = [f"{config.directory}/.", *_tree(config.directory, without=apart)]
     yield from _not_owned(configuration, me, top_name)
     yield from _writable(configuration)
     data = [f"{view.data_directory}/.", *_tree(view.data_directory)]
@@ -56,9 +55,12 @@ def warnings(config: "Configuration", view: "View") -> Iterator[str]:
             yield f"damaged message: corrupt/{os.path.relpath(path, f'{queue}/corrupt')}"
 
 
-def _tree(top: str, *, sockets: bool = True) -> Iterator[str]:
-    """Everything below a directory."""
+def _tree(top: str, *, sockets: bool = True, without: tuple[str, ...] = ()) -> Iterator[str]:
+    """Everything below a directory, but for some directories and what is in them."""
+    skipped = {os.path.realpath(path) for path in without}
     for directory, subdirectories, files in os.walk(top):
+        if skipped:
+            subdirectories[:] = [n for n in subdirectories if os.path.realpath(f"{directory}/{n}") not in skipped]
         for name in (*subdirectories, *files):
             path = f"{directory}/{name}"
             if sockets or not _is_endpoint(path):

@@ -4,15 +4,20 @@ looking whether files exist.
 A program that we have (`postfixpy.services.PROGRAMS`) runs as ours; any other must be an executable of that name in
 daemon_directory, a real Postfix daemon, and gets exactly what the real master gives it. A row for which there is
 neither is not started: its socket does not exist, so the queue manager defers that mail ("mail transport unavailable").
+Nor is a real daemon that cannot do its work without root, when master has none.
+
+A configuration that logs to a file without a ``postlog`` service gets that service: postlogd is ours, and nothing else
+has to know. Postfix's start script refuses such a configuration, and has a script that adds the row.
 """
 
 import os
 from collections.abc import Mapping
 
-from postfixpy.config import MasterEntry
+from postfixpy.config import MasterEntry, View
 
 from . import PROGRAMS
 
+DEFERRED = "mail for it is deferred"
 CONSEQUENCES = {
     "bounce": "undeliverable mail is deferred",
     "cleanup": "no mail can be submitted",
@@ -34,6 +39,17 @@ CONSEQUENCES = {
     "verify": "addresses cannot be verified",
 }
 
+AS_ROOT = ("local", "pipe", "postscreen", "spawn", "tlsmgr", "verify", "virtual")
+"""Real daemons that end with "fatal: set_eugid: seteuid(0): Operation not permitted" when they are not started by root.
+
+Of the others anvil, dnsblog, flush, proxymap, scache and tlsproxy work as any user (seen with 3.7.11).
+"""
+
+AS_MAIL_OWNER = ("qmqpd", "smtpd")
+"""Real daemons that end with "fatal: the Postfix SMTP server must run with $mail_owner privileges"."""
+
+POSTLOG_COLUMNS = "unix-dgram n - n - 1 postlogd"
+
 
 def is_ours(command: str) -> bool:
     """Whether we have the program that a row names."""
@@ -43,13 +59,65 @@ def is_ours(command: str) -> bool:
     return os.path.exists(module + ".py") or os.path.exists(os.path.join(module, "__init__.py"))
 
 
-def unavailable(entry: MasterEntry, path: str) -> str | None:
-    """The line to log for a row whose program does not exist, or None. `path` is daemon_directory/command."""
-    if is_ours(entry.command) or os.access(path, os.X_OK):
+def unavailable(entry: MasterEntry, path: str, *, root: bool, mail_owner: str) -> str | None:
+    """The line to log for a row whose program does not exist or cannot work, or None.
+
+    `path` is daemon_directory/command; `root` whether master has root's rights; `mail_owner` the parameter.
+    """
+    if is_ours(entry.command):
         return None
-    effect = CONSEQUENCES.get(entry.process_name, "mail for it is deferred")
-    name = f"{entry.name}/{entry.type}"
-    return f"service {name}: program {entry.command} is not available (not one of ours, and no {path}): {effect}"
+    if not os.access(path, os.X_OK):
+        reason = f"is not available (not one of ours, and no {path})"
+    elif not root and entry.process_name in AS_ROOT and _is_binary(path):
+        reason = f"is not available ({path} needs root)"
+    elif not root and entry.process_name in AS_MAIL_OWNER and _is_binary(path) and not _is_user(mail_owner):
+        reason = f"is not available ({path} needs root, or mail_owner to be the user that runs it)"
+    else:
+        return None
+    return f"service {entry.name}/{entry.type}: program {entry.command} {reason}: {_effect(entry)}"
+
+
+def forbidden(entry: MasterEntry, error: str) -> str:
+    """The line to log for a row whose port a user may not bind; `error` is the reason."""
+    return f"service {entry.name}/{entry.type}: {error}: {_effect(entry)}"
+
+
+def _effect(entry: MasterEntry) -> str:
+    return CONSEQUENCES.get(entry.process_name, "connections to it are refused" if entry.type == "inet" else DEFERRED)
+
+
+def _is_binary(path: str) -> bool:
+    """Whether a program is a compiled one, as Postfix's are; a script of that name is somebody's own."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except OSError:
+        return True
+
+
+def _is_user(name: str) -> bool:
+    """Whether `name` is the user that we run as."""
+    import pwd
+
+    try:
+        return pwd.getpwnam(name).pw_uid == os.geteuid()
+    except KeyError:
+        return False
+
+
+def implied_postlog(entries: list[MasterEntry], view: View) -> MasterEntry | None:
+    """The row of the log service that a configuration with maillog_file lacks, or None."""
+    name = view.postlog_service_name
+    if not view.maillog_file or any((entry.name, entry.type) == (name, "unix-dgram") for entry in entries):
+        return None
+    from postfixpy.config.master_cf import RowDefaults, parse_row
+
+    return parse_row(f"{name} {POSTLOG_COLUMNS}", "master.cf", RowDefaults(1, False))
+
+
+def postlog_warning(entry: MasterEntry) -> str:
+    """The line to log for a row that `implied_postlog` has added."""
+    return f"missing 'postlog' service in master.cf - using \"{entry.name} {POSTLOG_COLUMNS}\""
 
 
 def arguments(

@@ -3,7 +3,7 @@
 Sockets in the queue directory have mode 0666 (a FIFO 0622) and belong to the mail owner; access is governed by the
 directories public and private. Names are relative to the queue directory, which is the working directory.
 
-All functions raise FatalError with master's text.
+All functions raise FatalError with master's text; NotAllowed for a port that needs root.
 """
 
 import os
@@ -13,6 +13,11 @@ from collections.abc import Callable
 
 from postfixpy.config import MasterEntry
 from postfixpy.errors import FatalError
+
+
+class NotAllowed(FatalError):
+    """The user who runs master may not bind this port."""
+
 
 Address = tuple[int, str]
 """Address family and numeric address."""
@@ -154,7 +159,8 @@ def listen_inet(address: Address, port: str, backlog: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         sock.close()
         reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "Invalid argument"
-        raise FatalError(f"bind {host} port {number}: {reason}") from None
+        kind = NotAllowed if isinstance(error, PermissionError) else FatalError
+        raise kind(f"bind {host} port {number}: {reason}") from None
     sock.setblocking(False)
     return sock
 

@@ -97,22 +97,39 @@ class Supervisor:
         if not listen.families(self.view.inet_protocols):
             log.warning(f"all network protocols are disabled (inet_protocols = {self.view.inet_protocols})")
             log.warning('disabling all type "inet" services in master.cf')
-        for entry in self.config.master:
+        root = self._owner is not None
+
+        def missed(problem: str) -> None:
+            if problem not in self._missing:
+                log.warning(problem)
+            missing.add(problem)
+
+        entries = list(self.config.master)
+        postlog = command.implied_postlog(entries, self.view)
+        if postlog is not None:
+            entries.append(postlog)
+            missed(command.postlog_warning(postlog))
+        for entry in entries:
             if not self._enabled(entry):
                 continue
             path = f"{self.view.daemon_directory}/{entry.command}"
-            problem = command.unavailable(entry, path)
+            problem = command.unavailable(entry, path, root=root, mail_owner=self.view.mail_owner)
             if problem is not None:
-                if problem not in self._missing:
-                    log.warning(problem)
-                missing.add(problem)
+                missed(problem)
                 continue
             key = (listen.internal_name(entry), entry.type)
             seen.add(key)
             running = self.services.get(key)
             if running is None:
-                running = self.services[key] = Running(ServiceState(entry, path, key[0]))
-                self._start(running)
+                running = Running(ServiceState(entry, path, key[0]))
+                try:
+                    self._start(running)
+                except listen.NotAllowed as error:
+                    if root:
+                        raise
+                    missed(command.forbidden(entry, str(error)))
+                    continue
+                self.services[key] = running
             else:
                 self._restart(running, entry, path)
         for key in [key for key in self.services if key not in seen]:

@@ -1,7 +1,7 @@
 """The directories of a mail system: their owners and modes, and creating those that are missing (conf/postfix-files).
 
-Without root everything belongs to the user who runs the system, and the set-gid group of maildrop and public is left as
-it is.
+Without root everything belongs to the user who runs the system. There is no set-gid group then, so maildrop and public
+are created as the user's alone.
 """
 
 import os
@@ -36,7 +36,7 @@ def create_missing(view: "View") -> None:
             os.mkdir(path, 0o700)
             if root:
                 os.chown(path, owner if mail_owned else 0, group if grouped else 0)
-            os.chmod(path, mode)
+            os.chmod(path, mode if root or not grouped else 0o700)
         except FileExistsError:
             raise FatalError(f"{path}: is not a directory") from None
         except OSError as error:

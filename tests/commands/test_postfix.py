@@ -110,6 +110,36 @@ def test_at_a_terminal_people_are_told(system):
     os.close(far)
 
 
+def test_elsewhere_they_are_told_what_is_wrong(system, tmp_path):
+    def said(*words: str) -> list[str]:
+        result = subprocess.run(system.command(*words), env=system.env, capture_output=True, text=True)
+        assert result.stdout == ""
+        return result.stderr.splitlines()
+
+    name = "postfix/postfix-script: "
+    assert said("stop") == [name + "fatal: the Postfix mail system is not running"]
+    assert said("status") == [name + "the Postfix mail system is not running"]
+    (tmp_path / "queue/corrupt/ABC").touch()
+    assert [line for line in said("check") if "damaged" in line] == [name + "warning: damaged message: corrupt/ABC"]
+    assert [line for line in said("start") if "warning" not in line] == []
+    assert said("status") == [f"{name}the Postfix mail system is running: PID: {system.pid}"]
+    assert said("stop") == []
+
+
+def test_nothing_is_said_twice_where_the_log_is(system):
+    system.set(maillog_file="/dev/stdout")
+    result = subprocess.run(system.command("stop"), env=system.env, capture_output=True, text=True)
+    assert (result.stdout + result.stderr).count("the Postfix mail system is not running") == 1
+
+
+def test_a_log_file_without_a_log_service(system, tmp_path):
+    (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
+    assert system("check") == 0
+    assert system("start") == 0
+    assert "warning: missing 'postlog' service in master.cf - using" in system.log
+    assert system("stop") == 0
+
+
 @pytest.mark.parametrize("name", ["stop", "abort", "reload", "drain"])
 def test_needs_a_running_system(system, name):
     assert system(name) == 1
@@ -142,9 +172,6 @@ def test_check(system, tmp_path):
     assert system("check") == 0
     assert (tmp_path / "queue/hold").is_dir()
     assert "warning: damaged message: corrupt/ABC" in system.log
-    (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
-    assert system("check") == 1
-    assert system.texts[-1] == "fatal: missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
     (tmp_path / "etc/master.cf").unlink()
     assert system("start") == 1
     assert system.texts[-2:] == [
@@ -196,8 +223,17 @@ def test_unknown_commands(system):
 
 def test_old_compatibility_levels_are_told(system):
     system.set(compatibility_level="2")
-    system("status")
-    assert 'To disable backwards compatibility use "postconf compatibility_level=' in system.log
+    result = subprocess.run(system.command("status"), env=system.env, capture_output=True, text=True)
+    assert result.stderr.splitlines() == [
+        "postfix: Postfix is using backwards-compatible default settings",
+        "postfix: See https://www.postfix.org/COMPATIBILITY_README.html for details",
+        'postfix: To disable backwards compatibility use "postconf compatibility_level=3.11" and "postfix reload"',
+        "postfix/postfix-script: the Postfix mail system is not running",
+    ]
+    assert len(re.findall(r"postfix/postfix\[\d+\]: ", system.log)) == 3
+    system.set(compatibility_level="3.11")
+    result = subprocess.run(system.command("status"), env=system.env, capture_output=True, text=True)
+    assert "compatib" not in result.stderr
 
 
 def test_several_instances_are_handed_to_their_manager(system):

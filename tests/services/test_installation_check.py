@@ -24,7 +24,7 @@ def relevant(config, view):
 def test_nothing_wrong(tmp_path):
     config, view = system(tmp_path)
     assert relevant(config, view) == []
-    assert fatal_problem(config, view, direct_log=False) is None
+    assert fatal_problem(config) is None
 
 
 def test_what_is_wrong(tmp_path):
@@ -42,11 +42,22 @@ def test_what_is_wrong(tmp_path):
     ]
 
 
+def test_a_queue_inside_the_configuration_directory_has_its_own_rules(tmp_path):
+    inside = {"queue_directory": f"{tmp_path}/etc/spool", "data_directory": f"{tmp_path}/etc/lib"}
+    (tmp_path / "etc/spool").mkdir(parents=True)
+    config, view = system(tmp_path, main="\n".join(f"{name} = {value}" for name, value in inside.items()))
+    os.chmod(tmp_path / "etc/spool/maildrop", 0o730)
+    (tmp_path / "etc/spool/public/pickup").touch()
+    os.chmod(tmp_path / "etc/spool/public/pickup", 0o666)
+    assert relevant(config, view) == []
+    (tmp_path / "etc/more").mkdir()
+    (tmp_path / "etc/more/table").touch()
+    os.chmod(tmp_path / "etc/more/table", 0o666)
+    assert relevant(config, view) == [f"group or other writable: {tmp_path}/etc/more/table"]
+
+
 def test_what_prevents_a_start(tmp_path):
-    config, view = system(tmp_path, main="maillog_file = /var/log/x")
-    assert fatal_problem(config, view, direct_log=False) == (
-        "missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
-    )
-    assert fatal_problem(config, view, direct_log=True) is None
+    config, _ = system(tmp_path, main="maillog_file = /var/log/x")
+    assert fatal_problem(config) is None
     (tmp_path / "etc/master.cf").unlink()
-    assert fatal_problem(config, view, direct_log=True) == f"no {tmp_path}/etc/master.cf file found"
+    assert fatal_problem(config) == f"no {tmp_path}/etc/master.cf file found"

@@ -243,6 +243,29 @@ def test_a_port_in_use_is_fatal(run):
         assert f"fatal: bind 127.0.0.1 port {port}: Address already in use" in master.log
 
 
+def may_bind_any_port() -> bool:
+    lowest = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    return os.geteuid() == 0 or (lowest.exists() and int(lowest.read_text()) <= 25)
+
+
+@pytest.mark.skipif(may_bind_any_port(), reason="root may bind any port")
+def test_a_port_that_needs_root_is_named_and_the_rest_starts(run):
+    master = run(master="127.0.0.1:25 inet n n n - 2 echo\necho unix - n n - 2 echo\n").started()
+    assert (
+        "warning: service 127.0.0.1:25/inet: bind 127.0.0.1 port 25: Permission denied: connections to it are refused\n"
+    ) in master.log
+    assert master.ask()
+
+
+def test_the_log_service_is_implied_by_a_log_file(run, tmp_path):
+    master = run(main=f"maillog_file = {tmp_path}/file\nmaillog_file_prefixes = {tmp_path}").started()
+    assert master.log.count("warning: missing 'postlog' service in master.cf - using \"postlog unix-dgram n") == 1
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.connect(f"{tmp_path}/queue/public/postlog")
+        sock.send(b"Nov 23 16:00:00 host postfix/x[1]: hello")
+    until(lambda: (tmp_path / "file").exists() and "hello" in (tmp_path / "file").read_text())
+
+
 @pytest.mark.parametrize(
     ("more", "text"),
     [

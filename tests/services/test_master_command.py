@@ -1,3 +1,6 @@
+import getpass
+from types import SimpleNamespace
+
 import pytest
 
 from postfixpy.config.master_cf import RowDefaults, parse_row
@@ -5,7 +8,10 @@ from postfixpy.services.master_command import (
     arguments,
     disabled,
     environment,
+    forbidden,
+    implied_postlog,
     is_ours,
+    postlog_warning,
     split_list,
     unavailable,
 )
@@ -38,6 +44,10 @@ def test_what_a_process_is_given(line, more, expected):
     assert words(line, **more) == expected
 
 
+def why(line: str, path: str, *, root: bool = True, mail_owner: str = "nosuch") -> str | None:
+    return unavailable(row(line), path, root=root, mail_owner=mail_owner)
+
+
 def test_which_program_runs(tmp_path):
     real = tmp_path / "verify"
     real.write_text("#!/bin/sh\n")
@@ -45,15 +55,57 @@ def test_which_program_runs(tmp_path):
     assert is_ours("postlogd")
     assert not is_ours("./postlogd")
     assert not is_ours("verify")
-    assert unavailable(row("postlog unix-dgram n - n - 1 postlogd"), "/none") is None
-    assert unavailable(row("verify unix - - n - 1 verify"), str(real)) is None
-    assert unavailable(row("maildrop unix - n n - - pipe argv=x"), "/d/pipe") == (
+    assert why("postlog unix-dgram n - n - 1 postlogd", "/none", root=False) is None
+    assert why("verify unix - - n - 1 verify", str(real)) is None
+    assert why("maildrop unix - n n - - pipe argv=x", "/d/pipe") == (
         "service maildrop/unix: program pipe is not available (not one of ours, and no /d/pipe): "
         "mail for it is deferred"
     )
-    assert unavailable(row("25 inet n - n - - smtpd"), "/d/smtpd") == (
+    assert why("25 inet n - n - - smtpd", "/d/smtpd") == (
         "service 25/inet: program smtpd is not available (not one of ours, and no /d/smtpd): "
         "connections to it are refused"
+    )
+
+
+def test_real_daemons_that_need_root(tmp_path):
+    def program(name: str, head: bytes = b"\x7fELF") -> str:
+        (tmp_path / name).write_bytes(head)
+        (tmp_path / name).chmod(0o755)
+        return str(tmp_path / name)
+
+    local, smtpd, anvil = program("local"), program("smtpd"), program("anvil")
+    assert why("local unix - n n - - local", local, root=False) == (
+        f"service local/unix: program local is not available ({local} needs root): mail for it is deferred"
+    )
+    assert why("local unix - n n - - local", local) is None
+    assert why("anvil unix - - n - 1 anvil", anvil, root=False) is None
+    assert why("smtp inet n - n - - smtpd", smtpd, root=False) == (
+        f"service smtp/inet: program smtpd is not available ({smtpd} needs root, or mail_owner to be the user that "
+        "runs it): connections to it are refused"
+    )
+    assert why("smtp inet n - n - - smtpd", smtpd, root=False, mail_owner=getpass.getuser()) is None
+    assert why("local unix - n n - - local", program("local", b"#!/bin/sh"), root=False) is None  # not Postfix's
+
+
+def test_a_port_that_needs_root():
+    line = "bind 0.0.0.0 port 25: Permission denied"
+    assert forbidden(row("25 inet n - n - - mine"), line) == f"service 25/inet: {line}: connections to it are refused"
+
+
+def test_the_log_service_that_is_missing():
+    def implied(*rows: str, log: str = "/dev/stdout", name: str = "postlog"):
+        view = SimpleNamespace(maillog_file=log, postlog_service_name=name)
+        return implied_postlog([row(line) for line in rows], view)
+
+    assert implied("postlog unix-dgram n - n - 1 postlogd") is None
+    assert implied(log="") is None
+    found = implied("postlog unix n - n - 1 postlogd")
+    assert (found.name, found.type, found.private, found.maxproc, found.command) == (
+        *("postlog", "unix-dgram", False, 1),
+        "postlogd",
+    )
+    assert postlog_warning(implied(name="log")) == (
+        "missing 'postlog' service in master.cf - using \"log unix-dgram n - n - 1 postlogd\""
     )
 
 

@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import stat
@@ -97,3 +98,13 @@ def test_end_points_in_the_queue_directory(tmp_path, monkeypatch):
 
 def test_as_owner_without_root_is_just_done():
     assert listen.as_owner(None, lambda: 7) == 7
+
+
+def test_a_port_that_needs_root(monkeypatch):
+    class Refused(socket.socket):
+        def bind(self, address):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "socket", Refused)
+    with pytest.raises(listen.NotAllowed, match=r"bind 127\.0\.0\.1 port 1: Permission denied"):
+        listen.listen_inet((V4, "127.0.0.1"), "1", 5)

@@ -16,7 +16,11 @@ def view(base):
     return load(str(configuration(base))).view()
 
 
-def test_creates_what_is_missing_with_postfix_modes(tmp_path):
+@pytest.mark.parametrize(("uid", "maildrop", "public"), [(0, "0o730", "0o710"), (1001, "0o700", "0o700")])
+def test_creates_what_is_missing_with_postfix_modes(tmp_path, monkeypatch, uid, maildrop, public):
+    if uid == 0 and os.geteuid() != 0:
+        pytest.skip("gives files away")
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     (tmp_path / "queue").mkdir()
     names = {"queue_directory": str(tmp_path / "queue"), "data_directory": str(tmp_path / "data")}
     import getpass
@@ -25,8 +29,8 @@ def test_creates_what_is_missing_with_postfix_modes(tmp_path):
     modes = {entry.name: oct(entry.stat().st_mode & 0o7777) for entry in os.scandir(tmp_path / "queue")}
     assert modes == {
         **dict.fromkeys(PRIVATE.split(), "0o700"),
-        "maildrop": "0o730",
-        "public": "0o710",
+        "maildrop": maildrop,
+        "public": public,
         "pid": "0o755",
     }
     assert oct(os.stat(tmp_path / "data").st_mode & 0o7777) == "0o700"
