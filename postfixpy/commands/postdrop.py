@@ -47,17 +47,26 @@ _TRACE_FLAGS = (0x200, 0x400)  # sendmail -bv, sendmail -v
 _BLOCK = 65536
 
 
+class MalformedError(FatalError):
+    """A record that a user may not send, or that pickup could not read. The message cannot go on."""
+
+
 class Maildrop:
     """One message on its way into the maildrop queue.
 
     `add` records, then `finish`; `cancel` at any time before. The working directory is the queue directory; `now` is
-    in microseconds since the epoch. Raises FatalError for input that cannot be, TemporaryError when there is no file.
+    in microseconds since the epoch. Raises MalformedError for input that cannot be, TemporaryError when there is no
+    file.
+
+    `final` is true from the moment that pickup may take the file: whoever is interrupted then goes on to the end, for
+    the message is in the queue.
     """
 
     def __init__(self, view: "View", uid: int, now: int) -> None:
         self._view = view
         self._uid = uid
         self._limit = max(view.message_size_limit, 0)
+        self._line_limit = view.line_length_limit
         queue = Queue("", view.hash_queue_names, view.hash_queue_depth)
         self._file: QueueFile | None = queue.create(MAILDROP, 0o644, long_ids=view.enable_long_queue_ids, now=now)
         self.queue_id = self._file.id
@@ -68,6 +77,7 @@ class Maildrop:
         self._senders = self._recipients = 0
         self.status = OK
         self.reason = ""
+        self.final = False
         self._problem: OSError | None = None
         self._write(Kind.TIME, encode_time(now))
 
@@ -77,13 +87,16 @@ class Maildrop:
         return self._segment == len(_SEGMENTS) - 1
 
     def add(self, kind: str, payload: bytes) -> None:
-        """Check one record and write it. Raises FatalError."""
+        """Check one record and write it. Raises MalformedError."""
+        if len(payload) > self._line_limit:
+            log.warning(f"stdin: illegal length {len(payload)}, record type {ord(kind)}")
+            raise self._malformed()
         expected = _SEGMENTS[self._segment]
         if kind == "\0" or kind not in expected:
-            raise FatalError(f"uid={self._uid}: unexpected record type: {ord(kind)}")
+            raise MalformedError(f"uid={self._uid}: unexpected record type: {ord(kind)}")
         if kind not in (Kind.NORMAL, Kind.CONTINUED) and any(byte in payload for byte in b"\r\n\0"):
             shown = _text(payload).encode("utf-8", "surrogateescape")[:200].decode("utf-8", "surrogateescape")
-            raise FatalError(f"uid={self._uid}: null or line break in '{name_of(kind)}' record type: {shown}")
+            raise MalformedError(f"uid={self._uid}: null or line break in '{name_of(kind)}' record type: {shown}")
         if kind == expected[0]:
             self._segment += 1
         if kind == Kind.FROM:
@@ -97,8 +110,32 @@ class Maildrop:
         self._write(kind, payload)
 
     def add_content(self, records: bytes | bytearray) -> None:
-        """Write content records that are encoded already, and known to be of types "N" and "L"."""
+        """Write content records that are encoded already, and known to be of types "N" and "L" and within the limit."""
         self._append(records)
+
+    def copy(self, fd: int) -> bool:
+        """Add the records that come from `fd`. False when they end too early: the sender has changed its mind.
+
+        Raises MalformedError.
+        """
+        parser = RecordParser("stdin", self._line_limit)  # so that no record is held that would be refused
+        try:
+            while data := os.read(fd, _BLOCK):
+                parser.feed(data)
+                for kind, payload in parser:
+                    if kind == Kind.TIME:
+                        continue  # ours is better
+                    self.add(kind, payload)
+                    if self.complete:
+                        return True
+            parser.end()
+        except RecordError as error:
+            log.warning(str(error))
+            raise self._malformed() from None
+        return False
+
+    def _malformed(self) -> MalformedError:
+        return MalformedError(f"uid={self._uid}: malformed input")
 
     def _attribute(self, text: str) -> None:
         try:
@@ -167,9 +204,11 @@ class Maildrop:
         if not self.status and self._problem is None:
             self._flush()
         if not self.status and self._problem is None:
+            self.final = True
             try:
                 self._file.commit(0o444)
             except OSError as error:
+                self.final = False
                 self._problem = error
         if self._problem is not None:
             log.warning(f"uid={self._uid}: {self._problem.strerror}")
@@ -183,11 +222,13 @@ class Maildrop:
         return OK
 
     def cancel(self) -> None:
-        """Remove the file."""
+        """Remove the file, unless pickup may have taken the message over."""
         if self._file is None:
             return
         self._file.close()
         self._file = None
+        if self.final:
+            return
         try:
             os.unlink(self.path)
         except OSError as error:
@@ -246,9 +287,6 @@ def _run(argv: list[str]) -> int:
     name = forbidden_user(view, uid)
     if name:
         raise FatalError(f"User {name}({uid}) is not allowed to submit mail")
-    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
-        if signum in (signal.SIGINT, signal.SIGQUIT) or signal.getsignal(signum) == signal.SIG_DFL:
-            signal.signal(signum, _interrupted)
     return _receive(view, uid)
 
 
@@ -257,54 +295,35 @@ class _Interrupted(BaseException):
         self.signum = signum
 
 
-def _interrupted(signum: int, _frame: object) -> None:
-    raise _Interrupted(signum)
-
-
 def _receive(view: "View", uid: int) -> int:
     import time
 
     from postfixpy.ipc.attributes import encode
 
+    drop: Maildrop | None = None
+
+    def interrupted(signum: int, _frame: object) -> None:
+        if drop is None or not drop.final:
+            raise _Interrupted(signum)
+
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP):
+        if signum in (signal.SIGINT, signal.SIGQUIT) or signal.getsignal(signum) == signal.SIG_DFL:
+            signal.signal(signum, interrupted)
     output = sys.stdout.buffer
-    drop = Maildrop(view, uid, time.time_ns() // 1000)
     try:
+        drop = Maildrop(view, uid, time.time_ns() // 1000)
         output.write(encode([("protocol", "postdrop_protocol"), ("queue_id", drop.queue_id)]))
         output.flush()
-        if not _copy(drop, view.line_length_limit, uid):
+        if not drop.copy(0):
             drop.cancel()
             return 0
         status = drop.finish()
-    except _Interrupted as interrupt:
-        drop.cancel()
-        os._exit(interrupt.signum)
-    except BaseException:
-        drop.cancel()
+    except BaseException as error:
+        if drop is not None:
+            drop.cancel()
+        if isinstance(error, _Interrupted):
+            os._exit(error.signum)
         raise
     output.write(encode([("status", status), ("reason", drop.reason if status else "")]))
     output.flush()
     return status & 0xFF
-
-
-def _copy(drop: Maildrop, limit: int, uid: int) -> bool:
-    """Standard input to `drop`. False when it ends too early: the sender has changed its mind. Raises FatalError."""
-    parser = RecordParser("stdin", limit)
-    while data := os.read(0, _BLOCK):
-        parser.feed(data)
-        try:
-            for kind, payload in parser:
-                if kind == Kind.TIME:
-                    continue  # ours is better
-                drop.add(kind, payload)
-                if drop.complete:
-                    return True
-        except RecordError as error:
-            log.warning(str(error))
-            raise FatalError(f"uid={uid}: malformed input") from None
-    if parser.rest:
-        try:
-            parser.end()
-        except RecordError as error:
-            log.warning(str(error))
-        raise FatalError(f"uid={uid}: malformed input")
-    return False

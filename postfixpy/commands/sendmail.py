@@ -69,13 +69,18 @@ class Options:
 def main(argv: list[str]) -> int:
     """Run the command; the exit status."""
     name = os.path.basename(argv[0]) or argv[0]
-    log.set_sink(log.stderr_sink(name))
+    stderr = log.stderr_sink(name)
+    log.set_sink(stderr)
     try:
         return _run(name, argv[1:])
     except (FatalError, TemporaryError) as error:
         # Whatever is wrong, real sendmail ends with 75, so that the caller keeps the message and tries again.
         log.fatal(str(error))
         return EX_TEMPFAIL
+    finally:
+        from .submit_access import log_to
+
+        log_to(stderr)
 
 
 def _usage(text: str) -> NoReturn:
@@ -85,8 +90,18 @@ def _usage(text: str) -> NoReturn:
 # Options
 
 
-def _scan(name: str, arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
-    """The options in order and the words behind them. "-q" alone has no argument, and old forms of -V become -X."""
+BAD = "?"
+"""The letter that stands for an option that cannot be; its argument is what is wrong."""
+
+DEPRECATED = "!"
+"""The letter that stands for an old form of -V; its argument is what to tell."""
+
+
+def _scan(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """The options in order and the words behind them. "-q" alone has no argument, and old forms of -V become -X.
+
+    Nothing is said yet: the configuration that tells where the log goes is named by an option.
+    """
     from postfixpy.options import OptionError, parse
 
     found: list[tuple[str, str]] = []
@@ -97,10 +112,11 @@ def _scan(name: str, arguments: list[str]) -> tuple[list[tuple[str, str]], list[
             del rest[0]
             continue
         if rest[0] == "-V" and len(rest) > 1 and len(rest[1]) == 2:
-            log.warning("option -V is deprecated with Postfix 2.3; specify -XV instead")
+            found.append((DEPRECATED, "option -V is deprecated with Postfix 2.3; specify -XV instead"))
             rest[0] = "-XV"
         if rest[0].startswith("-V") and len(rest[0]) == 4:
-            log.warning(f"option {rest[0]} is deprecated with Postfix 2.3; specify -X{rest[0][1:]} instead")
+            text = f"option {rest[0]} is deprecated with Postfix 2.3; specify -X{rest[0][1:]} instead"
+            found.append((DEPRECATED, text))
             rest[0] = "-X" + rest[0][1:]
         if rest[0] == "-XV":
             found.append(("X", "V"))
@@ -114,7 +130,9 @@ def _scan(name: str, arguments: list[str]) -> tuple[list[tuple[str, str]], list[
         try:
             options, words = parse(rest[: 1 + takes_next], LETTERS)
         except OptionError as error:
-            _bad_option(name, error.letter)
+            found.append((BAD, error.letter))
+            del rest[0]
+            continue
         assert not words
         found += options
         del rest[: 1 + takes_next]
@@ -157,6 +175,8 @@ def _options(name: str, found: list[tuple[str, str]], words: list[str], view: "V
     options = Options(name)
     options.words = words
     for letter, value in found:
+        if letter == BAD:
+            _bad_option(name, value)
         _option(options, letter, value, view)
     if options.extract and options.mode != "enqueue":
         _usage("-t can be used only in delivery mode")
@@ -181,6 +201,8 @@ def _options(name: str, found: list[tuple[str, str]], words: list[str], view: "V
 
 def _option(options: Options, letter: str, value: str, view: "View") -> None:
     match letter:
+        case "!":
+            log.warning(value)
         case "n":
             _usage("-n option not supported")
         case "B":
@@ -197,7 +219,8 @@ def _option(options: Options, letter: str, value: str, view: "View") -> None:
         case "N":
             options.notify = notify_mask(value)
             if not options.notify:
-                log.warning(f"bad -N option value: '{value}' -- ignored")
+                shown = f": '{value}'" if view.release >= (3, 10) else ""
+                log.warning(f"bad -N option value{shown} -- ignored")
         case "O":
             _long_option(options, value, view)
         case "R":
@@ -327,7 +350,7 @@ def _queue_option(options: Options, value: str) -> None:
 def _run(name: str, arguments: list[str]) -> int:
     os.umask(0o022)
     _open_standard_descriptors()
-    found, words = _scan(name, arguments)
+    found, words = _scan(arguments)
     view = _configure(found, name)
     from .submit_access import log_as
 

@@ -17,8 +17,8 @@ from postfixpy.errors import FatalError, TemporaryError
 from postfixpy.mail.addresses import addresses, parse_addresses
 from postfixpy.mail.records import Kind, encode_record
 
-from .postdrop import BAD, NOPERM, OK, SIZE, WRITE, Maildrop
-from .submit_access import log_as, user_name
+from .postdrop import BAD, NOPERM, OK, SIZE, WRITE, Maildrop, MalformedError
+from .submit_access import log_as, log_to, user_name
 
 if TYPE_CHECKING:
     from postfixpy.config import View
@@ -43,6 +43,7 @@ class Drop(Protocol):
     queue_id: str
     status: int
     reason: str
+    final: bool
 
     def add(self, kind: str, payload: bytes) -> None: ...
     def add_content(self, records: bytes | bytearray) -> None: ...
@@ -58,6 +59,8 @@ def submit(options: "Options", view: "View") -> None:
     drop = open_drop(view, uid, who)
 
     def interrupted(signum: int, _frame: object) -> None:
+        if drop.final:
+            return  # the message may be in the queue already, and then that is what we have to say
         drop.cancel()
         os._exit(signum)
 
@@ -66,8 +69,13 @@ def submit(options: "Options", view: "View") -> None:
             signal.signal(signum, interrupted)
     try:
         with drop_log(drop, view):
-            Posting(options, view, drop, sender, who).run()
-            status = drop.finish()
+            try:
+                Posting(options, view, drop, sender, who).run()
+                status = drop.finish()
+            except MalformedError as error:
+                log.fatal(str(error))  # postdrop's end
+                drop.cancel()
+                status = WRITE
     except BaseException:
         drop.cancel()
         raise
@@ -85,6 +93,8 @@ def _sender(options: "Options", uid: int) -> str:
     if options.sender is None:
         name = user_name(uid)
         if not name:
+            if uid:
+                log.warning("a user without a name gives the sender with -f")
             raise FatalError(f"no login name found for user ID {uid}", EX_OSERR)
         return name
     found = addresses(parse_addresses(options.sender))
@@ -108,15 +118,41 @@ def open_drop(view: "View", uid: int, who: str) -> Drop:
     """A way into the maildrop queue for this user. Raises FatalError when there is none."""
     import time
 
-    if os.access("maildrop", os.W_OK | os.X_OK):
-        return Maildrop(view, uid, time.time_ns() // 1000)
-    path = f"{view.command_directory}/postdrop"
-    if os.access(path, os.X_OK) and os.stat(path).st_mode & 0o2000:
-        return Command(path, who)
+    assert view.message_size_limit is not None  # a bad number ends here, whichever way is taken
+    if not os.access("maildrop", os.W_OK | os.X_OK):
+        path = f"{view.command_directory}/postdrop"
+        if _opens_queue(path, view):
+            return Command(path, who)
     try:
         return Maildrop(view, uid, time.time_ns() // 1000)
     except TemporaryError as error:
+        log.warning(
+            f"user {user_name(uid) or uid} cannot write to {view.queue_directory}/maildrop: "
+            'the owner of the queue makes it with "postfix check", and "postfix start" starts the mail system'
+        )
         raise FatalError(f"{who}: {error}", EX_TEMPFAIL) from None
+
+
+def _opens_queue(path: str, view: "View") -> bool:
+    """Whether the command at `path` is the set-gid postdrop of the mail system whose queue this is.
+
+    Any other would write to a queue of its own, or wait forever for one that it may not write.
+    """
+    import grp
+    import pwd
+    import stat
+
+    try:
+        queue, command = os.stat("maildrop"), os.stat(path)
+        owner, group = pwd.getpwnam(view.mail_owner).pw_uid, grp.getgrnam(view.setgid_group).gr_gid
+    except (OSError, KeyError):
+        return False
+    return (
+        (queue.st_uid, queue.st_gid, command.st_gid) == (owner, group, group)
+        and bool(queue.st_mode & stat.S_IWGRP)
+        and bool(command.st_mode & stat.S_ISGID)
+        and os.access(path, os.X_OK)
+    )
 
 
 @contextmanager
@@ -129,7 +165,8 @@ def drop_log(drop: Drop, view: "View") -> Iterator[None]:
     try:
         yield
     finally:
-        log.set_sink(previous)
+        if isinstance(drop, Maildrop):
+            log_to(previous)
 
 
 class Command:
@@ -140,6 +177,7 @@ class Command:
 
         self.status = OK
         self.reason = ""
+        self.final = False
         self._command = f"{path} -r"
         self._who = who
         self._buffer = bytearray()
@@ -183,6 +221,7 @@ class Command:
         self._buffer.clear()
 
     def finish(self) -> int:
+        self.final = True  # it gets the last record now, and acts on it whatever becomes of us
         self._flush()
         answer = dict(self._read_list())
         self.status = int(answer.get("status") or WRITE)

@@ -9,18 +9,30 @@ if TYPE_CHECKING:
     from postfixpy.config import View
 
 
+class _Both:
+    """A sink: standard error under the command's own name, and where the mail system logs."""
+
+    def __init__(self, program: str, view: "View") -> None:
+        from postfixpy.ipc import logging
+
+        self.logger = logging.install(program, view)
+        self._stderr = log.stderr_sink(program)
+
+    def __call__(self, severity: str, text: str) -> None:
+        self._stderr(severity, text)
+        self.logger(severity, text)
+
+
 def log_as(program: str, view: "View") -> None:
     """Log to standard error under the command's own name, and where the mail system logs."""
-    from postfixpy.ipc import logging
+    log.set_sink(_Both(program, view))
 
-    logger = logging.install(program, view)
-    stderr = log.stderr_sink(program)
 
-    def both(severity: str, text: str) -> None:
-        stderr(severity, text)
-        logger(severity, text)
-
-    log.set_sink(both)
+def log_to(sink: "log.Sink") -> None:
+    """Log to `sink` from now on, and disconnect what `log_as` has made."""
+    previous = log.set_sink(sink)
+    if isinstance(previous, _Both):
+        previous.logger.close()
 
 
 def user_name(uid: int) -> str:

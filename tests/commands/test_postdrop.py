@@ -1,9 +1,11 @@
 """postdrop(1): records on standard input, a maildrop file, two attribute lists on standard output."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postfixpy import log
 from postfixpy.ipc.attributes import parse
-from postfixpy.mail.records import RecordFile, encode_record
+from postfixpy.mail.records import RecordFile, RecordParser, encode_record
 
 Record = tuple[str, str | bytes]
 GOOD: list[Record] = [("S", "me"), ("R", "you"), ("M", ""), ("N", "text"), ("X", ""), ("E", "")]
@@ -171,22 +174,155 @@ def test_users_that_may_not_submit(place: Place) -> None:
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_signals_remove_the_file(place: Place, signum: int) -> None:
-    process = subprocess.Popen(
-        [*place.argv, "-c", str(place.directory)],
+    program = f"import signal; signal.signal({int(signum)}, signal.SIG_DFL); {place.argv[2]}"  # nohup
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "-c", str(place.directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )
-    assert process.stdin is not None and process.stdout is not None
-    process.stdin.write(encode(GOOD[:4]))
-    process.stdin.flush()
-    assert process.stdout.read(1) == b"p"  # the announcement: the file is there
-    assert len(place.files()) == 1
-    process.send_signal(signum)
-    assert process.wait() == signum
-    process.stdin.close()
-    process.stdout.close()
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(encode(GOOD[:4]))
+        process.stdin.flush()
+        assert process.stdout.read(1) == b"p"  # the announcement: the file is there
+        assert len(place.files()) == 1
+        process.send_signal(signum)
+        assert process.wait() == signum
     assert place.files() == []
+
+
+LIMIT = 2048
+PAYLOADS = st.one_of(st.binary(max_size=20), st.integers(LIMIT - 4, LIMIT + 4).map(lambda size: b"x" * size))
+
+
+def records_of(kinds: str) -> st.SearchStrategy[list[tuple[str, bytes]]]:
+    return st.lists(st.tuples(st.sampled_from(kinds), PAYLOADS), max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(records_of("CFSRVAin"), records_of("NL"), records_of("AR"), st.booleans())
+def test_pickup_reads_what_maildrop_accepts(
+    envelope: list[tuple[str, bytes]], content: list[tuple[str, bytes]], extracted: list[tuple[str, bytes]], piped: bool
+) -> None:
+    from postfixpy.services.pickup import CorruptError
+
+    records = [*envelope, ("M", b""), *content, ("X", b""), *extracted, ("E", b"")]
+    with tempfile.TemporaryDirectory() as directory, contextlib.chdir(directory):
+        os.mkdir("maildrop")
+        path = dropped(records, piped=piped)
+        if any(len(payload) > LIMIT for _, payload in records):
+            assert path is None
+        if path is None:
+            assert os.listdir("maildrop") == []
+            return
+        try:
+            told = picked_up(path)
+        except CorruptError:
+            pytest.fail("pickup cannot read it")
+        assert [record for record in told if record[0] in "NL"][2:] in (content, [("N", b""), *content])
+
+
+def dropped(records: list[tuple[str, bytes]], *, piped: bool) -> str | None:
+    """The path of the file, or None when it was refused. `piped`: as the command reads them."""
+    from types import SimpleNamespace
+    from typing import cast
+
+    from postfixpy.commands.postdrop import Maildrop, MalformedError
+    from postfixpy.config import View
+
+    view = SimpleNamespace(
+        message_size_limit=0,
+        line_length_limit=LIMIT,
+        hash_queue_names="",
+        hash_queue_depth=1,
+        enable_long_queue_ids=False,
+        local_login_sender_maps="static:*",
+        pickup_service_name="pickup",
+    )
+    drop = Maildrop(cast(View, view), 1, time.time_ns() // 1000)
+    previous = log.set_sink(lambda severity, text: None)
+    read, write = os.pipe()
+    try:
+        os.write(write, b"".join(encode_record(kind, payload) for kind, payload in records))
+        os.close(write)
+        if piped:
+            assert drop.copy(read)
+        else:
+            for kind, payload in records:
+                drop.add(kind, payload)
+        return drop.path if drop.finish() == 0 else None
+    except MalformedError:
+        drop.cancel()
+        return None
+    finally:
+        os.close(read)
+        log.set_sink(previous)
+
+
+def picked_up(path: str) -> list[tuple[str, bytes]]:
+    """The records that pickup gives to cleanup."""
+    import asyncio
+    from types import SimpleNamespace
+    from typing import Any
+
+    from postfixpy.mail.queue import QueueFile
+    from postfixpy.services.pickup import Hand
+
+    told: list[tuple[str, bytes]] = []
+
+    class Cleanup:
+        queue_id = "ID"
+
+        def record(self, kind: str, payload: bytes | str = b"") -> None:
+            told.append((kind, payload.encode() if isinstance(payload, str) else payload))
+
+        def line(self, text: str = "") -> None:
+            self.record("N", text)
+
+        def raw(self, records: bytes) -> None:
+            parser = RecordParser("raw")
+            parser.feed(records)
+            told.extend(parser)
+
+        async def drain(self) -> None:
+            pass
+
+        async def verdict(self) -> Any:
+            return SimpleNamespace(ok=True)
+
+    view = SimpleNamespace(
+        line_length_limit=LIMIT,
+        content_filter="",
+        myhostname="mail.example.com",
+        mail_name="Postfix",
+        info_log_address_format="internal",
+    )
+    service: Any = SimpleNamespace(view=view, owner=-1)
+    hand = Hand(service, path, os.stat(path))
+    submission: Any = Cleanup()
+    hand.submission = submission
+    with QueueFile(os.open(path, os.O_RDONLY), "maildrop", "", path) as file:
+        assert asyncio.run(hand._copy(file))
+    return told
+
+
+def test_a_signal_after_the_commit_loses_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickup may have the message from the moment its mode says so: it stays, and all is well."""
+    program = (
+        "import os, signal, sys\n"
+        "from postfixpy.commands.postdrop import main\n"
+        "from postfixpy.mail.queue import QueueFile\n"
+        "commit = QueueFile.commit\n"
+        "def interrupted(self, mode):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    commit(self, mode)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "QueueFile.commit = interrupted\n"
+        "sys.exit(main(['x', *sys.argv[1:]]))\n"
+    )
+    monkeypatch.setattr(Place, "argv", [sys.executable, "-c", program])
+    status, lists, _ = place.run(encode(GOOD))
+    assert (status, lists[1]["status"], len(place.files())) == (0, "0", 1)
 
 
 @settings(max_examples=200, deadline=None)
@@ -203,7 +339,7 @@ def test_no_input_gets_records_through_that_are_not_allowed(data: bytes, good: i
     view = SimpleNamespace(message_size_limit=0, local_login_sender_maps="static:*")
     written: list[str] = []
     drop.__dict__.update(_view=view, _uid=1, _limit=0, _segment=0, _senders=0, _recipients=0, status=0, reason="")
-    drop.__dict__.update(_problem=None, _append=lambda record: written.append(chr(record[0])))
+    drop.__dict__.update(_problem=None, _line_limit=2048, _append=lambda record: written.append(chr(record[0])))
     parser = RecordParser("stdin", 2048)
     parser.feed(encode(GOOD[:good]) + data)
     try:

@@ -427,3 +427,73 @@ def test_it_starts_without_asyncio() -> None:
     program = "import sys, postfixpy.commands.sendmail, postfixpy.commands.submission; print('asyncio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("-f", "me@x", "a" * 3000 + "@b"), "R"),
+        (("-f", "a" * 3000 + "@b", "you@x"), "S"),
+        (("-f", "me@x", "-F", "a" * 3002, "you@x"), "F"),
+        (("-f", "me@x", "-t"), "R"),
+    ],
+)
+def test_what_pickup_could_not_read_is_refused(place: Place, arguments: tuple[str, ...], kind: str) -> None:
+    message = b"To: " + b"a" * 3000 + b"@b\n\n"
+    status, _, err = place.run(*arguments, message=message)
+    assert (status, place.files()) == (75, [])
+    who = "a" * 3000 + "@b" if kind == "S" else "me@x"
+    assert err.splitlines() == [
+        f"postdrop: warning: stdin: illegal length 3002, record type {ord(kind)}",
+        f"postdrop: fatal: uid={os.getuid()}: malformed input",
+        "sendmail: warning: mail_stream_cleanup: close error",
+        f"sendmail: fatal: {who}({os.getuid()}): queue file write error",
+    ]
+
+
+def test_old_texts_of_an_old_release(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    bad = ("-N", "never,success", "-f", "me@x", "a@b")
+    assert "sendmail: warning: bad -N option value: 'never,success' -- ignored\n" in place.run(*bad)[2]
+    place.configure("compatibility_level = 3.6")
+    monkeypatch.setenv("POSTFIXPY_VERSION", "3.7")
+    assert "sendmail: warning: bad -N option value -- ignored\n" in place.run(*bad)[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("-Z", "a@b"), "fatal: usage: sendmail [options]"),
+        (("-bz",), "fatal: unsupported: -bz"),
+        (("-f", "me@x"), "warning: -f option specified malformed sender: "),
+        (("-V", "+=", "-f", "me@x", "a@b"), "warning: option -V is deprecated with Postfix 2.3; specify -XV instead"),
+    ],
+)
+def test_what_goes_wrong_is_in_the_mail_log_too(place: Place, arguments: tuple[str, ...], text: str) -> None:
+    import socket
+
+    if "malformed" in text:
+        arguments = ("-f", "a b, c", "d@e")
+        text += "a b, c"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as postlogd:
+        postlogd.bind(str(place.directory / "public/postlog"))
+        postlogd.setblocking(False)
+        assert f"sendmail: {text}\n" in place.run(*arguments, message=b"x\n")[2]
+        logged = []
+        try:
+            while True:
+                logged.append(postlogd.recv(4096).decode())
+        except BlockingIOError:
+            pass
+    assert any(f" postfix/sendmail[{os.getpid()}]: {text}" in line for line in logged), logged
+
+
+def test_a_user_without_a_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    status, _, err = place.run("a@b", message=b"x\n")
+    assert (status, err.splitlines()) == (
+        75,
+        [
+            "sendmail: warning: a user without a name gives the sender with -f",
+            "sendmail: fatal: no login name found for user ID 54321",
+        ],
+    )

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from postfixpy import log
 from postfixpy.commands.postdrop import Maildrop
 from postfixpy.commands.submission import Command, Lines, open_drop
-from postfixpy.errors import FatalError
+from postfixpy.errors import FatalError, TemporaryError
 from postfixpy.mail.records import RecordFile
 
 
@@ -78,29 +79,93 @@ def test_a_command_that_is_not_postdrop(tmp_path: Path) -> None:
         Command(str(script), "me(0)")
 
 
-def test_which_way_is_taken(postdrop: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+def view_of(postdrop: Path, **changes: Any) -> Any:
+    import grp
+    import pwd
+
+    found = {
+        "command_directory": str(postdrop.parent),
+        "queue_directory": str(postdrop.parent),
+        "mail_owner": pwd.getpwuid(os.geteuid()).pw_name,
+        "setgid_group": grp.getgrgid(postdrop.stat().st_gid).gr_name,
+        "message_size_limit": 0,
+        "line_length_limit": 2048,
+        "hash_queue_names": "",
+        "hash_queue_depth": 1,
+        "enable_long_queue_ids": False,
+        "local_login_sender_maps": "static:*",
+    }
+    return SimpleNamespace(**found | changes)
+
+
+def test_who_may_write_the_queue_does(postdrop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(postdrop.parent)
-    view: Any = SimpleNamespace(
-        command_directory=str(postdrop.parent),
-        message_size_limit=0,
-        hash_queue_names="",
-        hash_queue_depth=1,
-        enable_long_queue_ids=False,
-        local_login_sender_maps="static:*",
-    )
-    direct = open_drop(view, 1, "me(1)")
+    direct = open_drop(view_of(postdrop), 1, "me(1)")
     assert isinstance(direct, Maildrop)
     direct.cancel()
+
+
+@pytest.fixture
+def locked(postdrop: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A queue as a real installation has it, which this user may not write."""
+    monkeypatch.chdir(postdrop.parent)
+    (postdrop.parent / "maildrop").chmod(0o1730)
+    postdrop.chmod(0o2755)
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != "maildrop" and access(path, mode))
-    postdrop.chmod(0o2755)
-    command = open_drop(view, 1, "me(1)")
-    assert isinstance(command, Command)
-    command.cancel()
-    (postdrop.parent / "maildrop").rmdir()
-    postdrop.chmod(0o755)
+
+    def create(self: Any, *_: Any, **__: Any) -> Any:
+        raise TemporaryError("mail_queue_enter: create file maildrop/1.2: Permission denied")
+
+    monkeypatch.setattr("postfixpy.mail.queue.Queue.create", create)
+    return postdrop
+
+
+def test_the_queue_of_an_installation_is_opened_by_its_postdrop(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("postfixpy.commands.submission.Command", lambda path, who: (path, who))
+    drop: Any = open_drop(view_of(locked), 1, "me(1)")
+    assert drop == (str(locked), "me(1)")
+
+
+@pytest.mark.parametrize("what", ["owner", "group", "unknown", "maildrop", "postdrop", "no postdrop"])
+def test_a_postdrop_of_another_queue_is_not_run(
+    locked: Path, what: str, capfd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import grp
+    import pwd
+
+    view = view_of(locked)
+    if what == "owner":
+        view.mail_owner = next(user.pw_name for user in pwd.getpwall() if user.pw_uid != os.geteuid())
+    elif what == "group":
+        view.setgid_group = next(g.gr_name for g in grp.getgrall() if g.gr_gid != locked.stat().st_gid)
+    elif what == "unknown":
+        view.mail_owner = "nobody-at-all"
+    elif what == "maildrop":
+        (locked.parent / "maildrop").chmod(0o700)
+    elif what == "postdrop":
+        locked.chmod(0o755)
+    else:
+        locked.unlink()
+    lines: list[str] = []
+    previous = log.set_sink(lambda severity, text: lines.append(text))
+    try:
+        with pytest.raises(
+            FatalError, match=r"me\(1\): mail_queue_enter: create file maildrop/.*: Permission den"
+        ) as found:
+            open_drop(view, 1, "me(1)")
+    finally:
+        log.set_sink(previous)
+    assert found.value.status == 75
+    assert f"cannot write to {locked.parent}/maildrop" in lines[0] and '"postfix check"' in lines[0]
+
+
+def test_a_queue_that_was_not_made_yet(locked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.chdir(locked.parent)
+    (locked.parent / "maildrop").rmdir()
     with pytest.raises(FatalError, match=r"me\(1\): mail_queue_enter: create file maildrop/.*: No such file or direc"):
-        open_drop(view, 1, "me(1)")
+        open_drop(view_of(locked), 1, "me(1)")
 
 
 def test_records_and_blocks_are_the_same_lines(tmp_path: Path) -> None:

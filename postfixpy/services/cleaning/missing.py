@@ -73,19 +73,23 @@ def _from_text(mail: Incoming) -> str:
             comment=settings.obsolete_from,
             charset=settings.view.full_name_encoding_charset,
             token_limit=settings.view.header_address_token_limit,
+            encode=settings.view.release >= (3, 10),
         )
     if not name:
         return address
     return f"{address}\n({name})" if settings.obsolete_from else f"{name}\n<{address}>"
 
 
-def full_name_text(name: str, *, comment: bool, charset: str, token_limit: int = 0) -> str | None:
-    """`name` as a phrase, or as the content of a `comment`; None when nothing is left of it."""
+def full_name_text(name: str, *, comment: bool, charset: str, token_limit: int = 0, encode: bool = True) -> str | None:
+    """`name` as a phrase, or as the content of a `comment`; None when nothing is left of it.
+
+    With `encode`, what is not ASCII becomes RFC 2047 encoded-words; releases before 3.10 write it as it is.
+    """
     clean = " ".join("".join(" " if c < " " or c == "\x7f" else c for c in name).split(" ")).strip(" ")
     clean = " ".join(word for word in clean.split(" ") if word)
     if not clean:
         return None
-    if not clean.isascii():
+    if encode and not clean.isascii():
         return encode_words(clean.encode("utf-8", "surrogateescape"), charset, comment=comment)
     if comment:
         return _balanced_comment(clean)
