@@ -22,6 +22,7 @@ from postfixpy.commands.queue_tools import (
     become_owner,
     command_view,
     enter_queue,
+    log_as,
     owns_queue,
     read_options,
     run_command,
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
 
 
 def _main(argv: list[str]) -> int:
+    log_as("postqueue", None, fallback=False)
     found, words = read_options(argv, _LETTERS, _USAGE, EX_USAGE)
     modes = [(letter, value) for letter, value in found if letter not in "cv"]
     if len(modes) != 1 or words:
@@ -59,6 +61,7 @@ def _main(argv: list[str]) -> int:
         view = command_view(dict(found).get("c", ""), "postqueue")
     except FatalError as error:
         raise FatalError(str(error), EX_UNAVAILABLE) from None
+    log_as("postqueue", view, fallback=False)
     queue = enter_queue(view, EX_UNAVAILABLE)
     if mode in "jp":
         _authorize(view, "authorized_mailq_users", "view")

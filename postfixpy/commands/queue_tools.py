@@ -73,11 +73,15 @@ def become_owner(view: "View") -> None:
     os.setuid(uid)
 
 
-def log_as(program: str, view: "View") -> None:
-    """Log to standard error as `program`, and to the mail log. Raises FatalError for a bad log parameter."""
+def log_as(program: str, view: "View | None", *, fallback: bool = True) -> None:
+    """Log to standard error as `program`, and to the mail log; `view` is None as long as main.cf is not read.
+
+    `fallback`: write to the log file when postlogd does not answer, as only postsuper may. Raises FatalError for a bad
+    log parameter.
+    """
     from postfixpy.ipc import logging
 
-    mail_log = logging.install(program, view, fallback=True)
+    mail_log = logging.install(program, view, fallback=fallback)
     terminal = log.stderr_sink(program)
 
     def both(severity: str, text: str) -> None:

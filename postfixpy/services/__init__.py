@@ -8,6 +8,7 @@ PROGRAMS: dict[str, str] = {
     "cleanup": "cleanup:Cleanup",
     "discard": "discard:Discard",
     "error": "error:Error",
+    "flush": "flush:Flush",
     "lmtp": "smtp:Smtp",
     "pickup": "pickup:Pickup",
     "postlogd": "postlogd:Postlogd",

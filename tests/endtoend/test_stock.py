@@ -8,8 +8,8 @@ import pytest
 from harness import MailSystem
 
 MISSING = {
-    "stock-upstream": "anvil flush local proxymap proxywrite scache smtp/inet tlsmgr verify virtual",
-    "stock-debian": "anvil bsmtp flush ifmail local maildrop mailman proxymap proxywrite scache scalemail-backend "
+    "stock-upstream": "anvil local proxymap proxywrite scache smtp/inet tlsmgr verify virtual",
+    "stock-debian": "anvil bsmtp ifmail local maildrop mailman proxymap proxywrite scache scalemail-backend "
     "smtp/inet tlsmgr uucp verify virtual",
 }
 
