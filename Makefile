@@ -20,7 +20,7 @@ test: setup
 	@$(BIN)/python -m pytest -n auto -m 'not real and not load'
 
 test-real: setup
-	@$(BIN)/python -m pytest -m real
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m real
 
 test-load: setup
 	@$(BIN)/python -m pytest -m load

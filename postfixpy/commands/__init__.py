@@ -1,7 +1,7 @@
 """The programs that people type, one module each. `COMMANDS` is data only, so that importing this costs nothing.
 
-Each entry: name -> (module in this package, one sentence for --help). A module has ``main(argv) -> int``; argv[0] is the
-program's name as typed, and the result is the exit status.
+Each entry: name -> (module in this package, one sentence for --help). A module has ``main(argv) -> int``; argv[0] is
+the program's name as typed, and the result is the exit status.
 """
 
 COMMANDS: dict[str, tuple[str, str]] = {

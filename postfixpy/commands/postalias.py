@@ -25,7 +25,7 @@ class Postalias(tables.Tool):
 
 
 def entry(text: str, where: str, *, utf8: bool) -> tuple[str, str] | None:
-    """The name, in internal form, and the value, in external form, of an alias; None, with a warning at `where`, if it is not one."""
+    """The name, in internal form, and the value, in external form, of an alias; None, with a warning, if it is none."""
     from postfixpy.mail.addresses import externalize, internalize, scan
 
     if utf8 and not is_utf8(text):

@@ -103,7 +103,8 @@ class Stub:
                 reply = await self._ask_udp(server, query, ident, name, rtype, limit)
             if not reply.truncated:
                 return reply
-        return await asyncio.wait_for(self._ask_tcp(server, query), limit)
+        async with asyncio.timeout(limit):
+            return await self._ask_tcp(server, query)
 
     async def _ask_udp(
         self, server: tuple[str, int], query: bytes, ident: int, name: str, rtype: int, limit: float
@@ -114,7 +115,8 @@ class Stub:
         )
         try:
             transport.sendto(query)
-            return await asyncio.wait_for(protocol.answer, limit)
+            async with asyncio.timeout(limit):
+                return await protocol.answer
         finally:
             transport.close()
 

@@ -27,14 +27,16 @@ async def receive_passed(client: socket.socket) -> tuple[socket.socket, dict[str
             readable = asyncio.Event()
             loop.add_reader(client.fileno(), readable.set)
             try:
-                await asyncio.wait_for(readable.wait(), PASS_TIMEOUT)
+                async with asyncio.timeout(PASS_TIMEOUT):
+                    await readable.wait()
             finally:
                 loop.remove_reader(client.fileno())
             first, received, _, _ = socket.recv_fds(client, 1, 1)
             if not first and not received:
                 raise ProtocolError("pass_accept: cannot receive file descriptor: the peer hung up")
         while bytes(data) not in (b"\0", b"\n") and not data.endswith((b"\0\0", b"\n\n")):
-            more = await asyncio.wait_for(loop.sock_recv(client, 4096), PASS_TIMEOUT)
+            async with asyncio.timeout(PASS_TIMEOUT):
+                more = await loop.sock_recv(client, 4096)
             if not more or len(data) > 100_000:
                 raise ProtocolError("pass_accept: cannot receive connection attributes")
             data += more

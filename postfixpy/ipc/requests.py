@@ -53,7 +53,8 @@ class Requests:
     async def read_client(self, client: socket.socket) -> None:
         """One trigger from a connection, which is then closed."""
         try:
-            data = await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, TRIGGER_SIZE), TRIGGER_TIMEOUT)
+            async with asyncio.timeout(TRIGGER_TIMEOUT):
+                data = await asyncio.get_running_loop().sock_recv(client, TRIGGER_SIZE)
         except (TimeoutError, OSError):
             return
         finally:

@@ -33,7 +33,8 @@ async def send_trigger(path: str, requests: bytes, timeout: float = 10.0) -> Non
         _write_fifo(path, requests)
         return
     loop = asyncio.get_running_loop()
-    transport, _ = await asyncio.wait_for(loop.create_unix_connection(_protocol, path), timeout)
+    async with asyncio.timeout(timeout):
+        transport, _ = await loop.create_unix_connection(_protocol, path)
     transport.write(requests)
     transport.close()
 

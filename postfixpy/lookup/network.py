@@ -149,12 +149,14 @@ class Stream:
     async def send(self, data: bytes) -> None:
         """Send all of `data`."""
         self.writer.write(data)
-        await asyncio.wait_for(self.writer.drain(), self.timeout)
+        async with asyncio.timeout(self.timeout):
+            await self.writer.drain()
 
     async def line(self, limit: int) -> bytes:
         """The next line without its newline. ValueError: longer than `limit`."""
         try:
-            data = await asyncio.wait_for(self.reader.readuntil(b"\n"), self.timeout)
+            async with asyncio.timeout(self.timeout):
+                data = await self.reader.readuntil(b"\n")
         except asyncio.IncompleteReadError:
             raise EOFError from None
         except asyncio.LimitOverrunError:
@@ -166,7 +168,8 @@ class Stream:
     async def exactly(self, length: int) -> bytes:
         """The next `length` bytes."""
         try:
-            return await asyncio.wait_for(self.reader.readexactly(length), self.timeout)
+            async with asyncio.timeout(self.timeout):
+                return await self.reader.readexactly(length)
         except asyncio.IncompleteReadError:
             raise EOFError from None
 
@@ -178,13 +181,15 @@ async def connect_inet(endpoint: str, timeout: float) -> Stream:
     """Connect to ``host:port`` or ``[address]:port``. Raises OSError."""
     host, _, port = endpoint.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "localhost"
-    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port, limit=_BUFFER), timeout)
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_connection(host, port, limit=_BUFFER)
     return Stream(reader, writer, timeout)
 
 
 async def connect_unix(path: str, timeout: float) -> Stream:
     """Connect to a socket in the file system. Raises OSError."""
-    reader, writer = await asyncio.wait_for(asyncio.open_unix_connection(path, limit=_BUFFER), timeout)
+    async with asyncio.timeout(timeout):
+        reader, writer = await asyncio.open_unix_connection(path, limit=_BUFFER)
     return Stream(reader, writer, timeout)
 
 

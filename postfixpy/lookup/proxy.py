@@ -58,7 +58,8 @@ async def read_attributes(stream: Stream) -> dict[str, str]:
     size = 0
     while True:
         try:
-            field = await asyncio.wait_for(stream.reader.readuntil(b"\0"), stream.timeout)
+            async with asyncio.timeout(stream.timeout):
+                field = await stream.reader.readuntil(b"\0")
         except asyncio.IncompleteReadError:
             raise EOFError from None
         except asyncio.LimitOverrunError:

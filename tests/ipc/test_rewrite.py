@@ -58,7 +58,7 @@ class World:
                     return await talk(client)
                 finally:
                     client.close()
-                    while len(asyncio.all_tasks()) > 1:  # the service sees the end
+                    while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - until the service sees the end
                         await asyncio.sleep(0)
 
         return asyncio.run(go())
