@@ -3,13 +3,13 @@
     postfix [-c config_dir] [-Dv] COMMAND
 
 COMMAND is start, start-fg, stop, abort, reload, flush, check, status, drain, quick-stop or logrotate. Messages go to
-the mail log, and at a terminal to standard error, as ``postfix/postfix-script: text``.
+the mail log, and to standard error as ``postfix/postfix-script: text`` unless the log goes there.
 
 Differs from Postfix
 - It does the work itself; there is no shell script, and daemon_directory need not exist. Under the name postfix-script
   (``postfixpy link --daemons``) it does that work for Postfix's own postfix command.
-- Warnings, errors and what ``status`` says go to standard error when that is no terminal, too: in a container nobody
-  sees the log of a system that does not start. Not when the log itself goes there.
+- Standard error is written to when it is no terminal, too, whatever the release: Postfix does so since 3.8 (and calls
+  itself postlog there).
 - A user other than root may run a mail system whose queue directory that user owns.
 - ``start-fg`` becomes master itself, in the session of whoever started it when it cannot have its own.
 - set-permissions, upgrade-configuration, tls and non-bdb are an installed Postfix's own scripts, and are not done here.
@@ -70,8 +70,10 @@ def _main(argv: list[str]) -> int:
     config = load()
     view = config.view(process_name="postfix")
     _check_rights(view)
+    name = words[0] if words else ""
+    control_log(config, view, program="postfix", foreground=name == "start-fg")
     if os.path.basename(argv[0]) != "postfix-script":  # else Postfix's command has done it
-        _tell_compatibility(config, view, foreground=words == ["start-fg"])
+        _tell_compatibility(view)
     os.environ["MAIL_CONFIG"] = config.directory
     instances = view.multi_instance_directories.replace(",", " ").split()
     if instances and not single:
@@ -80,7 +82,6 @@ def _main(argv: list[str]) -> int:
         os.chdir(view.queue_directory)
     except OSError as error:
         raise FatalError(f"chdir({view.queue_directory}): {os.strerror(error.errno or 0)}") from None
-    name = words[0] if words else ""
     action = getattr(Control(config, view, instances), "do_" + name.replace("-", "_"), None)
     if action is None:
         control_log(config, view)
@@ -92,20 +93,18 @@ def _main(argv: list[str]) -> int:
                 "start-fg, drain, quick-stop, logrotate)"
             )
         return 1
-    control_log(config, view, foreground=name == "start-fg", answer=name == "status")
+    control_log(config, view, foreground=name == "start-fg")
     return int(action())
 
 
-def _tell_compatibility(config: "Configuration", view: "View", *, foreground: bool) -> None:
+def _tell_compatibility(view: "View") -> None:
     """Say that compatibility_level keeps old defaults in effect, as postfix(1) does with every command, before it."""
     newest = max((level for level in COMPATIBILITY_LEVELS if level <= view.release), default=(0, 0))
     if view.compatibility()[:2] < newest and view.release >= (3, 0):
-        control_log(config, view, program="postfix", foreground=foreground, answer=True)
         level = ".".join(map(str, newest)) if newest[1] else str(newest[0])
         log.info("Postfix is using backwards-compatible default settings")
         log.info("See https://www.postfix.org/COMPATIBILITY_README.html for details")
         log.info(f'To disable backwards compatibility use "postconf compatibility_level={level}" and "postfix reload"')
-        log.set_sink(log.stderr_sink("postfix"))
 
 
 def _check_rights(view: "View") -> None:
@@ -133,21 +132,13 @@ def _hand_over(view: "View", words: list[str]) -> int:
 
 
 def control_log(
-    config: "Configuration",
-    view: "View",
-    *,
-    program: str = "postfix-script",
-    foreground: bool = False,
-    answer: bool = False,
+    config: "Configuration", view: "View", *, program: str = "postfix-script", foreground: bool = False
 ) -> None:
-    """Log as ``postfix/postfix-script``: to the mail log, and to people.
-
-    At a terminal they read everything, elsewhere what is wrong; and `answer`: what they asked for.
-    """
+    """Log as ``postfix/postfix-script``, or as ``postfix``: to the mail log, and to people."""
     from postfixpy.ipc import logging
     from postfixpy.services.master import logs_nowhere, test_lock
 
-    tag = logging.task(program, view)
+    tag = program if program == "postfix" else logging.task(program, view)
     direct = os.path.isfile(config.master_path) and _answers(lambda: logs_nowhere(config, view))
     if foreground and direct:
         os.environ["POSTFIXPY_LOG"] = "stdout"
@@ -160,15 +151,7 @@ def control_log(
     ours = view.maillog_file in ("/dev/stdout", "/dev/stderr")  # written by us while no postlogd answers
     if ours and (foreground or test_lock(view.queue_directory) == 0):
         return
-    everything = answer or direct or os.isatty(2)
-    tell = log.stderr_sink(tag if program == "postfix-script" else program)
-
-    def both(severity: str, text: str) -> None:
-        logger(severity, text)
-        if everything or severity != "info":
-            tell(severity, text)
-
-    log.set_sink(both)
+    logger.also_to_stderr()
 
 
 def _answers(question: Callable[[], bool]) -> bool:

@@ -3,7 +3,8 @@
     postlog [-c config_dir] [-i] [-p priority] [-t tag] [-v] [text...]
 
 -p is info (default), warn, warning, error, err, fatal, crit or panic. -i is accepted: the process id is always
-logged. At a terminal the text is also written to standard error. A fatal or worse text takes a second, as everywhere.
+logged. The text is also written to standard error; before release 3.8, only at a terminal. A fatal or worse text takes
+a second, as everywhere.
 """
 
 import os
@@ -60,7 +61,7 @@ def _main(argv: list[str]) -> int:
     view = load().view(process_name="postlog")
     tag = tag or logging.task("postlog", view)
     logger = logging.install("postlog", view, fallback=True, tag=tag)
-    if os.isatty(2):
+    if view.release >= (3, 8) or os.isatty(2):
         logger.also_to_stderr()
     if words:
         logger(level, " ".join(words))

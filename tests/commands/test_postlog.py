@@ -38,7 +38,13 @@ def test_to_the_file_when_no_mail_system_runs(tmp_path):
     )
     assert result.returncode == 0
     assert (tmp_path / "log").read_text().endswith("]: x\n")
-    assert result.stderr == b""  # not a terminal
+    assert result.stderr == b"postfix/postlog: x\n"
+
+
+def test_before_3_8_nothing_but_a_terminal_is_told(tmp_path):
+    result = postlog(tmp_path, "x", POSTFIXPY_VERSION="3.7")
+    assert result.stdout.endswith(b"]: x\n")
+    assert result.stderr == b""
 
 
 @pytest.mark.parametrize(
