@@ -19,7 +19,8 @@ def test_a_lock_that_is_free_is_ours_at_once(tmp_path):
         assert not other.acquire(got.set)
         assert not other.acquire(got.set)
         lock.release()
-        await asyncio.wait_for(got.wait(), 5)
+        async with asyncio.timeout(5):
+            await got.wait()
         assert other.held
 
     asyncio.run(main())
@@ -57,7 +58,8 @@ def test_listeners_watch_only_while_they_hold_the_lock(tmp_path):
         await asyncio.sleep(0.05)
         assert not clients
         fcntl.flock(sibling, fcntl.LOCK_UN)
-        await asyncio.wait_for(came.wait(), 5)
+        async with asyncio.timeout(5):
+            await came.wait()
         assert len(clients) == 1
         listeners.yield_turn()
         await asyncio.sleep(0.01)
