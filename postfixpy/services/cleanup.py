@@ -8,9 +8,9 @@ the connection, the queue file, its end.
 Memory does not grow with the message: content passes in blocks. One process serves many clients; each queue file is
 synced in a thread, so that one slow disk write does not hold up the others.
 
-Differs from Postfix: Milters are not applied; a configuration that names some gets one warning at start. When the queue
-file cannot be made the client is sent away at once (it tries again), where Postfix waits. message_size_limit is
-counted, not set as a resource limit of the process.
+Differs from Postfix: no Milter can be reached, so that for each of non_smtpd_milters milter_default_action decides what
+becomes of the message (postfixpy.services.cleaning.milters). When the queue file cannot be made the client is sent away
+at once (it tries again), where Postfix waits. message_size_limit is counted, not a resource limit of the process.
 """
 
 import asyncio
@@ -68,8 +68,6 @@ class Cleanup(Service):
         if self.context.words:
             raise FatalError(f"unexpected command-line argument: {self.context.words[0]}")
         self.settings = Settings(view)
-        if view.non_smtpd_milters or view.smtpd_milters:
-            log.warning("smtpd_milters and non_smtpd_milters are not supported: mail is not filtered by Milters")
 
     async def start(self) -> None:
         view = self.view

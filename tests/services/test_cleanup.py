@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from postfixpy.errors import FatalError
 from postfixpy.ipc.cleanup import (
     FLAG_AUTOUTF8,
     FLAG_BOUNCE,
@@ -563,12 +564,146 @@ def test_long_queue_ids(harness: Harness) -> None:
     assert out.header[0] == "Message-Id: <ID@mail.example.com>"
 
 
-def test_milters_are_not_dropped_silently(harness: Harness) -> None:
+UNREACHABLE = "warning: connect to Milter service inet:localhost:8891: Protocol not supported"
+FROM_HERE = "CONNECT from localhost[127.0.0.1]"
+
+
+@pytest.mark.parametrize(
+    ("milters", "action", "status", "queue", "log"),
+    [
+        (
+            "inet:localhost:8891",
+            "tempfail",
+            STAT_DEFER,
+            "",
+            [
+                UNREACHABLE,
+                f"ID: milter-reject: {FROM_HERE}: 4.7.1 Service unavailable - try again later; from=<me@example.com>",
+            ],
+        ),
+        (
+            "inet:localhost:8891",
+            "",
+            STAT_DEFER,
+            "",
+            [
+                UNREACHABLE,
+                f"ID: milter-reject: {FROM_HERE}: 4.7.1 Service unavailable - try again later; from=<me@example.com>",
+            ],
+        ),
+        (
+            "inet:localhost:8891",
+            "Reject",
+            STAT_CONT,
+            "",
+            [UNREACHABLE, f"ID: milter-reject: {FROM_HERE}: 5.5.0 Service unavailable; from=<me@example.com>"],
+        ),
+        (
+            "inet:localhost:8891",
+            "quarantine",
+            0,
+            "hold",
+            [UNREACHABLE, f"ID: milter-hold: {FROM_HERE}: default_action; from=<me@example.com>"],
+        ),
+        ("inet:localhost:8891", "accept", 0, "incoming", [UNREACHABLE]),
+        (
+            "inet:localhost:8891",
+            "odd",
+            STAT_DEFER,
+            "",
+            [
+                UNREACHABLE,
+                "warning: milter inet:localhost:8891: unrecognized default action: odd",
+                f"ID: milter-reject: {FROM_HERE}: 4.3.5 Server configuration problem - try again later; "
+                "from=<me@example.com>",
+            ],
+        ),
+        (
+            "{ inet:localhost:8891, {default_action = accept}, connect_timeout=3s } unix:other",
+            "tempfail",
+            STAT_DEFER,
+            "",
+            [
+                UNREACHABLE,
+                "warning: connect to Milter service unix:other: Protocol not supported",
+                f"ID: milter-reject: {FROM_HERE}: 4.7.1 Service unavailable - try again later; from=<me@example.com>",
+            ],
+        ),
+        (
+            "elsewhere",
+            "reject",
+            STAT_DEFER,
+            "",
+            [
+                'warning: Milter service needs transport:endpoint instead of "elsewhere"',
+                f"ID: milter-reject: {FROM_HERE}: 4.3.5 Server configuration problem - try again later; "
+                "from=<me@example.com>",
+            ],
+        ),
+        (
+            "tcp:x",
+            "quarantine",
+            0,
+            "hold",
+            [
+                "warning: invalid transport name: tcp in Milter service: tcp:x",
+                f"ID: milter-hold: {FROM_HERE}: default_action; from=<me@example.com>",
+            ],
+        ),
+    ],
+)
+def test_milters_cannot_be_reached(
+    harness: Harness, milters: str, action: str, status: int, queue: str, log: list[str]
+) -> None:
+    settings = {"milter_default_action": action} if action else {}
+    harness.write_main(non_smtpd_milters=milters, **settings)
+    out = submit(harness, envelope("a@b") + MESSAGE + END)
+    assert (out.status, out.queue) == (status, queue)
+    assert [line for line in out.log if "ilter" in line] == log
+    if status:
+        assert out.reason and out.reason in log[-1]
+
+
+def test_milters_for_other_mail_are_not_asked(harness: Harness) -> None:
+    harness.write_main(smtpd_milters="inet:localhost:8891")
+    assert submit(harness, envelope("a@b") + MESSAGE + END).queue == "incoming"
     harness.write_main(non_smtpd_milters="inet:localhost:8891")
-    submit(harness, envelope("a@b") + MESSAGE + END)
-    assert harness.lines[0] == (
-        "warning: smtpd_milters and non_smtpd_milters are not supported: mail is not filtered by Milters"
-    )
+    assert submit(harness, envelope("a@b") + MESSAGE + END, FLAGS_INTERNAL).queue == "incoming"
+    seen: list[Record] = [("m", "0")]
+    assert submit(harness, seen + envelope("a@b") + MESSAGE + END).queue == "incoming"
+    assert not any("ilter" in line for line in harness.lines)
+
+
+def test_who_is_in_the_line_about_a_milter(harness: Harness) -> None:
+    harness.write_main(non_smtpd_milters="inet:localhost:8891", inet_protocols="ipv6", inet_interfaces="::1")
+    assert "CONNECT from localhost[::1]: " in submit(harness, envelope("a@b") + MESSAGE + END).log[1]
+    about = {
+        "client_name": "there.example",
+        "client_address": "192.0.2.1",
+        "client_address_type": "2",
+        "log_protocol_name": "ESMTP",
+        "log_helo_name": "hi",
+    }
+    records: list[Record] = [*(("A", f"{key}={value}") for key, value in about.items()), *envelope("a@b")]
+    line = submit(harness, records + MESSAGE + END).log[1]
+    assert "CONNECT from there.example[192.0.2.1]: " in line
+    assert line.endswith("; from=<me@example.com> proto=ESMTP helo=<hi>")
+
+
+@pytest.mark.parametrize(
+    ("milters", "text"),
+    [
+        ("{ inet:x:1", "milter service syntax error: missing '}' in \"{ inet:x:1\""),
+        ("{ }", 'empty milter definition: "{ }"'),
+        ("{ inet:x:1, odd=1 }", 'unknown option: "odd = 1"'),
+        ("{ inet:x:1, odd }", "malformed option: missing '=' after attribute name: \"...odd...\""),
+    ],
+)
+def test_bad_lists_of_milters(harness: Harness, milters: str, text: str) -> None:
+    harness.write_main(non_smtpd_milters=milters)
+    with pytest.raises(FatalError) as found:
+        submit(harness, envelope("a@b") + MESSAGE + END)
+    assert str(found.value) == text
 
 
 def test_refused_mail_is_returned(harness: Harness) -> None:

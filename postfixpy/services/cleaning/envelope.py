@@ -14,6 +14,7 @@ from postfixpy.mail.delivery import REQUIRETLS, SMTPUTF8_REQUESTED, TRACE_FLAGS
 from postfixpy.mail.dsn import NOTIFY_NEVER
 from postfixpy.mail.records import ENV_RECIPIENT, ENVELOPE, EXT_RECIPIENT, EXTRACT, Kind, decode_sizes, decode_time
 
+from .milters import inspect_sender
 from .recipients import automatic_recipient, envelope_recipient, envelope_sender
 from .state import MIXED_RECIPIENTS, Incoming
 
@@ -98,7 +99,10 @@ def _extra(mail: Incoming, kind: str, text: str) -> bool:
         else:
             mail.flags |= flags
         return True
-    return kind == Kind.MILTER_COUNT
+    if kind == Kind.MILTER_COUNT:
+        mail.client_milters |= _leading_int(text) >= 0
+        return True
+    return False
 
 
 def _attribute(mail: Incoming, text: str) -> tuple[str, str] | None:
@@ -198,6 +202,7 @@ async def _sender_record(
             mail.errors |= STAT_BAD
         else:
             await envelope_sender(mail, text)
+            inspect_sender(mail)
     elif meaning == Kind.DSN_ENVID:
         if not all(" " <= c <= "~" or c == "\t" for c in shown):
             log.warning(f"{mail.queue_id}: message rejected: bad DSN envelope ID record")

@@ -11,6 +11,8 @@ from postfixpy.lookup.table import Flags
 from postfixpy.mail.headers import HeaderTable
 from postfixpy.services.trivial_rewrite import OwnAddresses
 
+from .milters import milters_of
+
 if TYPE_CHECKING:
     from postfixpy.config import View
 
@@ -107,6 +109,7 @@ class Settings:
         self.utf8 = view.smtputf8_enable
         self.obsolete_from = _choice(view, "header_from_format", ("standard", "obsolete")) == "obsolete"
         self.non_empty_eoh = _eoh(view)
+        self.milters = milters_of(view)
         if view.disable_mime_input_processing and view.force_mime_input_conversion:
             raise FatalError(
                 "do not specify both disable_mime_input_processing=yes and force_mime_input_conversion=yes"

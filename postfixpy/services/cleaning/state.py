@@ -89,6 +89,7 @@ class Incoming:
     errors          STAT_* bits; error_mask those that end the processing
     created         microseconds since the epoch that the queue id was made from; clock() gives the time now
     hdr_context     address rewriting in headers: "local", "remote", or "" for none
+    client_milters  the client has had the message inspected, by as many Milters as it has
     seen            lower-case names of the headers of interest that were there
     """
 
@@ -133,6 +134,7 @@ class Incoming:
     bcc: list[str] = field(default_factory=list)
     requiretls_seen: bool = False
     traced: bool = False
+    client_milters: bool = False
 
     data_offset: int = -1
     extracted_offset: int = -1
