@@ -38,6 +38,13 @@ def test_full_names(name: str, phrase: str | None, comment: str | None) -> None:
     assert full_name_text(name, comment=True, charset="utf-8") == comment
 
 
+def test_full_names_before_encoded_words() -> None:
+    """Releases before 3.10 write the bytes as they are, with the quoting that other names get."""
+    for name, phrase in (("Jürgen Groß", "Jürgen Groß"), ("Groß, Jürgen", '"Groß, Jürgen"')):
+        assert full_name_text(name, comment=False, charset="", encode=False) == phrase
+        assert full_name_text(name, comment=True, charset="", encode=False) == name
+
+
 def test_long_names_are_several_words_of_at_most_75_characters() -> None:
     text = encode_words(("abcdefghij " * 10 + "ü").encode(), "utf-8", comment=True)
     assert text is not None
