@@ -4,14 +4,19 @@ The names, options, texts and exit statuses are Postfix's. `run` is also what th
 call.
 """
 
+import errno
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 if not __package__:  # run by its file name (ipc/launch.py): the package may be a checkout that is not installed
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 from postfixpy.commands import COMMANDS
+
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What write(2) fails with; an error that has no file name comes from an open stream."""
 
 
 def usage() -> str:
@@ -42,8 +47,6 @@ To look at one:
 
 def run(name: str, argv: list[str]) -> int:
     """Run the command or daemon `name`; argv[0] is what it calls itself. The exit status; 127: no such name."""
-    from postfixpy.errors import FatalError
-
     if name in COMMANDS:
         module = importlib.import_module(f"postfixpy.commands.{COMMANDS[name][0]}")
     else:
@@ -53,22 +56,74 @@ def run(name: str, argv: list[str]) -> int:
             sys.stderr.write(f"postfixpy: unknown command: {name}\nTry: postfixpy --help\n")
             return 127
         module = importlib.import_module("postfixpy.services.run" if name in PROGRAMS else "postfixpy.services.master")
+    return _finished(os.path.basename(argv[0]), lambda: int(module.main(argv)))
+
+
+def _finished(name: str, action: Callable[[], int]) -> int:
+    """The exit status of `action`, after its output has been written. What it dies of is one line, as in Postfix.
+
+    Of output that cannot be written (a full disk) Postfix's postqueue says this; its other commands say nothing, and
+    their exit status is 0: then nobody learns that the result is incomplete.
+    """
+    from postfixpy.errors import FatalError
+
+    _open_streams()
     try:
-        return int(module.main(argv))
+        status = action()
     except FatalError as error:
-        sys.stderr.write(f"{os.path.basename(argv[0])}: fatal: {error}\n")
-        return error.status
+        sys.stderr.write(f"{name}: fatal: {error}\n")
+        status = error.status
     except BrokenPipeError:
-        # The reader of our output (head, less) has left: not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1  # the reader of our output (head, less) has left: not an error, and nothing more can be said
     except KeyboardInterrupt:
-        return 130
+        status = 130
+    except OSError as error:
+        _write_output()
+        if error.errno not in WRITE_ERRORS or error.filename is not None:
+            raise
+        sys.stderr.write(f"{name}: fatal: output write error: {error.strerror}\n")
+        return 1
+    problem = _write_output()
+    if problem and not status:
+        sys.stderr.write(f"{name}: fatal: output write error: {problem}\n")
+        return 1
+    return status
+
+
+def _write_output() -> str:
+    """Write what waits for standard output: why that failed, or "". It is then dropped, or the interpreter would
+    complain about it at exit."""
+    problem = ""
+    try:
+        sys.stdout.flush()
+        return ""
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        problem = error.strerror or str(error)
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return problem
+
+
+def _open_streams() -> None:
+    """Standard streams that are closed lead to /dev/null, or the next file that is opened would be taken for one."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - stays open
 
 
 def main() -> int:
     """The entry point ``postfixpy`` and ``python -m postfixpy``."""
-    arguments = sys.argv[1:]
+    return _finished("postfixpy", lambda: _main(sys.argv[1:]))
+
+
+def _main(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         (sys.stdout if arguments else sys.stderr).write(usage())
         return 0 if arguments else 64

@@ -22,6 +22,7 @@ from postfixpy.commands.queue_tools import (
     become_owner,
     command_view,
     enter_queue,
+    give_up_output,
     log_as,
     owns_queue,
     read_options,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from postfixpy.mail.listing import Message, Recipient
     from postfixpy.mail.queue import Queue
 
-EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_NOPERM = 64, 69, 70, 77
+EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_IOERR, EX_NOPERM = 64, 69, 70, 74, 77
 
 _USAGE = "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site"
 _LETTERS = "c:fi:jps:v"
@@ -222,24 +223,40 @@ def show_queue(view: "View", queue: "Queue", form: type[Show]) -> None:
 
 
 def write_list(form: Show, messages: Iterator["Message"]) -> None:
-    """Write `messages` to standard output, each as soon as it is complete."""
-    out = sys.stdout.buffer
+    """Write `messages` to standard output, each as soon as it is complete. Raises FatalError when that fails."""
+    terminal = sys.stdout.isatty()
     for message in messages:
         for text in form.message(message):
-            out.write(text.encode("utf-8", "surrogateescape"))
-        if sys.stdout.isatty():
-            out.flush()
-    out.write(form.end().encode("utf-8", "surrogateescape"))
-    out.flush()
+            _write(text)
+        if terminal:
+            _write("", flush=True)
+    _write(form.end(), flush=True)
+
+
+def _write(text: str, *, flush: bool = False) -> None:
+    try:
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        if flush:
+            sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_output()
+        raise FatalError(f"output write error: {error.strerror}", EX_IOERR) from None
 
 
 def read_directly(view: "View", queue: "Queue") -> Iterator["Message"]:
-    """The messages of the queue itself, read with the rights of its owner."""
+    """The messages of the queue itself, read with the rights of its owner. Raises FatalError for a directory that
+    cannot be read, as after a showq that died of it; its text is a warning of ours."""
     from postfixpy.mail.listing import Lister
 
     lister = Lister.of(view, queue)
     become_owner(view)
-    return lister.messages()
+    try:
+        yield from lister.messages()
+    except FatalError as error:
+        log.warning(str(error))
+        raise FatalError("malformed showq server response", EX_SOFTWARE) from None
 
 
 class _Words:

@@ -105,8 +105,15 @@ def run_command(argv: list[str], command: "Command") -> int:
         return error.status
     except BrokenPipeError:
         # The reader of our output (head, less) has left: not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        give_up_output()
         return 0
+
+
+def give_up_output() -> None:
+    """Standard output cannot be written: drop what waits there, or the interpreter complains about it at exit."""
+    null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
 
 
 if TYPE_CHECKING:

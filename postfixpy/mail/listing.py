@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from postfixpy import log
+from postfixpy.errors import FatalError
 
 from . import queue as queues
 from .addresses import quote_822_local
@@ -88,7 +89,10 @@ class Lister:
         )
 
     def messages(self) -> Iterator[Message]:
-        """Every complete message. What cannot be read gets a warning; nothing is raised."""
+        """Every complete message. A file that cannot be read gets a warning.
+
+        Raises FatalError for a directory: a queue that cannot be read is not an empty one.
+        """
         for name in QUEUES:
             for queue_id in self._ids(name):
                 state = self.queue.open_ok(name, queue_id, self.now())
@@ -108,14 +112,14 @@ class Lister:
 
     def _ids(self, name: str) -> Iterator[str]:
         if name != queues.MAILDROP:
-            yield from self.queue.scan(name)
+            yield from self.queue.scan(name, strict=True)
             return
         # Users can write there: its subdirectories are not entered.
         directory = os.path.dirname(self.queue.path(name, "x"))
         try:
             yield from os.listdir(directory)
         except OSError as error:
-            log.warning(f"open directory {directory}: {error.strerror}")
+            raise FatalError(f"open directory {directory}: {error.strerror}") from None
 
     def _shown(self, payload: bytes) -> str:
         """An address of a queue file: external form, printable."""

@@ -23,7 +23,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from postfixpy import log
-from postfixpy.errors import TemporaryError
+from postfixpy.errors import FatalError, TemporaryError
 
 from . import queue_id as ids
 from .records import Kind
@@ -277,10 +277,11 @@ class Queue:
             log.warning(f"{path}: uid {found.st_uid}: file has {found.st_nlink} links")
         return found
 
-    def scan(self, queue: str) -> Iterator[str]:
+    def scan(self, queue: str, *, strict: bool = False) -> Iterator[str]:
         """The names in a queue, in the directory's own order, with one-character subdirectories entered.
 
-        Names are not checked: `open_ok` does. A directory that cannot be read gets a warning and has nothing in it.
+        Names are not checked: `open_ok` does. A directory that cannot be read gets a warning, and the others are read:
+        a service goes on with the mail that it can reach. `strict`: raises FatalError, for who reports what there is.
         """
         pending = [self._join(queue)]
         while pending:
@@ -295,7 +296,10 @@ class Queue:
             except NotADirectoryError:
                 continue
             except OSError as error:
-                log.warning(f"open directory {directory}: {error.strerror}")
+                problem = f"open directory {directory}: {error.strerror}"
+                if strict:
+                    raise FatalError(problem) from None
+                log.warning(problem)
 
 
 def make_directories(path: str) -> None:

@@ -186,6 +186,18 @@ def test_down_superuser_reads_the_queue(site):
     assert len(site.run("postqueue", "-j").out.splitlines()) == 2
 
 
+@pytest.mark.parametrize("option", ["-p", "-j"])
+def test_down_and_a_queue_directory_is_missing(site, option):
+    """The queue is not said to be empty."""
+    os.rmdir("hold")
+    result = site.run("postqueue", option)
+    assert (result.status, result.out) == (EX_SOFTWARE, "")
+    assert result.err.splitlines()[1:] == [
+        "postqueue: warning: open directory hold: No such file or directory",
+        "postqueue: fatal: malformed showq server response",
+    ]
+
+
 def test_down_others_may_not(site, monkeypatch):
     monkeypatch.setattr("os.geteuid", lambda: os.stat(site.directory).st_uid + 12345)
     result = site.run("postqueue", "-p")

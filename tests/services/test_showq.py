@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from postfixpy.errors import FatalError
@@ -81,3 +83,10 @@ def test_a_client_that_leaves_is_no_error(system):
     lists = system.run(main())
     assert len(lists) >= 1
     assert system.log == []
+
+
+@pytest.mark.parametrize("queue", ["maildrop", "hold"])
+def test_a_queue_that_cannot_be_read_is_not_an_empty_one(system, queue):
+    os.rmdir(queue)
+    with pytest.raises(FatalError, match=rf"^open directory {queue}: No such file or directory$"):
+        ask(system)
