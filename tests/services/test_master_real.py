@@ -20,6 +20,12 @@ from tests.ipc.processes import until
 pytestmark = pytest.mark.real
 
 REAL = Path("/usr/lib/postfix/sbin")
+OURS = (
+    "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n"
+    "rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n"
+    "trace unix - - n - 0 bounce\ndiscard unix - - n - 5 discard\nerror unix - - n - - error\n"
+    "retry unix - - n - - error\nshowq unix n - n - - showq\n"
+)
 POSTLOG = "postlog unix-dgram n - n - 1 postlogd\n"
 
 
@@ -99,13 +105,7 @@ def under_real_master(base: Path) -> Iterator[Instance]:
     for program in REAL.iterdir():
         ours = program.name in ("discard", "postlogd")
         os.symlink(program, daemons / program.name) if not ours else shutil.copy(base / "ours" / program.name, daemons)
-    rows = (
-        "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n"
-        "rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n"
-        "trace unix - - n - 0 bounce\ndiscard unix - - n - 5 discard\nerror unix - - n - - error\n"
-        "retry unix - - n - - error\nshowq unix n - n - - showq\n"
-    )
-    instance = Instance(base, rows + POSTLOG, daemons)
+    instance = Instance(base, OURS + POSTLOG, daemons)
     instance.start([str(daemons / "master")])
     yield instance
     instance.stop()
@@ -203,5 +203,56 @@ def test_our_records_through_the_real_postlogd(base):
             check=True,
         )
         until(lambda: re.search(r" test probe\[\d+\]: warning: hi\n", instance.log))
+    finally:
+        instance.stop()
+
+
+def test_the_real_postfix_command_runs_our_master(base):
+    assert link.main(["link", "--daemons", str(base / "sbin")]) == 0
+    instance = Instance(base, OURS + POSTLOG, base / "sbin")
+
+    def command(name: str) -> int:
+        argv = ["/usr/sbin/postfix", "-c", str(instance.etc), name]
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode
+
+    try:
+        assert [command(name) for name in ("status", "start", "status")] == [1, 0, 0]
+        pid = int((base / "queue/pid/master.pid").read_text())
+        assert b"postfixpy" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        instance.real("sendmail", "-f", "a@test.example", "b@example.com", text="Subject: x\n\nx\n")
+        until(lambda: "status=sent" in instance.log)
+        assert [command(name) for name in ("reload", "check")] == [0, 0]
+        until(lambda: "reload -- version" in instance.log)
+    finally:
+        assert [command(name) for name in ("stop", "stop")] == [0, 1]
+    texts = re.findall(r"postfix/postfix-script\[\d+\]: (.*)", instance.log)
+    assert [text for text in texts if "warning" not in text] == [
+        "the Postfix mail system is not running",
+        "starting the Postfix mail system",
+        f"the Postfix mail system is running: PID: {pid}",
+        "refreshing the Postfix mail system",
+        "stopping the Postfix mail system",
+        "fatal: the Postfix mail system is not running",
+    ]
+
+
+def test_a_link_by_another_name_among_real_daemons(base):
+    assert link.main(["link", "--daemons", str(base / "ours"), "--postfix-version", "3.7"]) == 0
+    daemons = base / "sbin"
+    daemons.mkdir()
+    for program in REAL.iterdir():
+        os.symlink(program, daemons / program.name)
+    os.symlink(base / "ours/discard", daemons / "discard-py")
+    rows = OURS.replace(" discard\n", " discard-py\n") + "discard-py unix - - n - - discard-py\n"
+    instance = Instance(base, rows + POSTLOG, daemons)
+    (instance.etc / "main.cf").write_text(
+        (instance.etc / "main.cf").read_text() + "transport_maps = inline:{other.example=discard-py:}\n"
+    )
+    instance.start([str(daemons / "master")])
+    try:
+        instance.real("sendmail", "-f", "a@test.example", "b@example.com", "c@other.example", text="Subject: x\n\nx\n")
+        until(lambda: instance.log.count("status=sent") == 2, 20)
+        assert len(re.findall(r"postfix/discard\[\d+\]: .*status=sent", instance.log)) == 2
+        assert (base / "queue/pid/unix.discard-py").exists()  # the lock of that service, which has that name
     finally:
         instance.stop()
