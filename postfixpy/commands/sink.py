@@ -214,7 +214,9 @@ class _Options:
 
 
 def _show_counters(sink: Sink) -> None:
-    sys.stdout.write(f"sess={sink.sessions} quit={sink.quits} mesg={sink.messages}\r")
+    """On a terminal each line takes the place of the one before."""
+    end = "\r" if sys.stdout.isatty() else "\n"
+    sys.stdout.write(f"sess={sink.sessions} quit={sink.quits} mesg={sink.messages}{end}")
     sys.stdout.flush()
 
 
@@ -240,15 +242,39 @@ def _drop_privileges(options: _Options) -> None:
 
 
 def _listen(options: _Options) -> socket.socket:
+    """Raises FatalError."""
     endpoint = options.endpoint.removeprefix("inet:")
+    if endpoint.startswith("unix:"):
+        path = endpoint.removeprefix("unix:")
+        try:
+            return listen_unix(path, options.backlog)
+        except OSError as error:
+            raise FatalError(f"bind: {path}: {_reason(error)}") from None
+    host, _, service = endpoint.rpartition(":")
+    host = host.strip("[]")
+    port = _port(endpoint, service)
     try:
-        if endpoint.startswith("unix:"):
-            return listen_unix(endpoint.removeprefix("unix:"), options.backlog)
-        host, _, port = endpoint.rpartition(":")
-        number = int(port) if port.isdigit() else socket.getservbyname(port, "tcp")
-        return listen_tcp(host.strip("[]"), number, options.backlog, options.family)
+        return listen_tcp(host, port, options.backlog, options.family)
+    except socket.gaierror as error:
+        raise FatalError(f"{endpoint}: {error.strerror}") from None
     except OSError as error:
-        raise FatalError(f"listen on {options.endpoint}: {error.strerror or error}") from None
+        raise FatalError(f"bind {host or '*'} port {port}: {_reason(error)}") from None
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; asyncio and socket put words of their own around it."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def _port(endpoint: str, service: str) -> int:
+    if service.isascii() and service.isdigit():
+        if int(service) <= 65535:
+            return int(service)
+        raise FatalError(f"{endpoint}: port out of range: {service}")
+    try:
+        return socket.getservbyname(service, "tcp")
+    except OSError:
+        raise FatalError(f"{endpoint}: Servname not supported for ai_socktype") from None
 
 
 def main(argv: list[str]) -> int:
@@ -269,4 +295,7 @@ def main(argv: list[str]) -> int:
         asyncio.run(options.sink.serve(listener))
     except KeyboardInterrupt:
         return 130
+    finally:
+        if options.sink.on_count is not None and sys.stdout.isatty():
+            sys.stdout.write("\n")
     return 0

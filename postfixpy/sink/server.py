@@ -131,8 +131,12 @@ def listen_unix(path: str, backlog: int = 100) -> socket.socket:
     if os.path.exists(path):
         os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(path)
-    listener.listen(backlog)
+    try:
+        listener.bind(path)
+        listener.listen(backlog)
+    except OSError:
+        listener.close()
+        raise
     return listener
 
 
