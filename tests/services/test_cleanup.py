@@ -1,6 +1,7 @@
 """cleanup(8) over a socket: what goes in, what is in the queue file, what is logged, what the client is told."""
 
 import asyncio
+import os
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from postfixpy.ipc.cleanup import (
     STAT_SIZE,
     STAT_WRITE,
 )
+from postfixpy.mail.queue import Queue, lock
 
 from .cleanup_harness import END, TIME, Harness, Outcome, Record, encode, envelope, message, serve_once
 from .cleanup_harness import harness as harness
@@ -727,6 +729,24 @@ def test_refused_mail_is_returned(harness: Harness) -> None:
     ]
     assert [line.partition(" (")[2] for line in out.log if "status=bounced" in line] == ["no)", "no)"]
     assert out.log[-1] == "ID: removed (discarded)"
+
+
+def test_the_bounce_service_can_lock_what_is_returned(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.write_main(non_smtpd_milters="inet:localhost:8891", milter_default_action="reject")
+    locked: list[bool] = []
+
+    async def accepted(*_: Any, **__: Any) -> int:
+        return 0
+
+    async def flush(path: str, flags: int, queue: str, queue_id: str, *_: Any, **__: Any) -> bool:
+        with Queue("").open(queue, queue_id, os.O_RDONLY) as file:
+            locked.append(lock(file.fd, exclusive=False))
+        return True
+
+    monkeypatch.setattr("postfixpy.services.cleaning.refusal.bounce.flush", flush)
+    monkeypatch.setattr("postfixpy.ipc.disposition.Reporter.bounce", accepted)
+    out = submit(harness, envelope("a@b") + MESSAGE + END, FLAGS_EXTERNAL | FLAG_BOUNCE)
+    assert (out.status, out.queue, locked) == (0, "", [True])
 
 
 def test_mail_that_cannot_be_returned_stays_with_the_client(harness: Harness) -> None:

@@ -33,7 +33,11 @@ def add_missing_headers(mail: Incoming) -> None:
     if add and f"{resent}date" not in mail.seen:
         put_header(mail, f"{mail.resent}Date: {mail_date(mail.arrival // 1_000_000)}")
     if add and f"{resent}from" not in mail.seen:
-        put_folded(mail, f"{mail.resent}From: {_from_text(mail)}")
+        header = f"{mail.resent}From: {_from_text(mail)}"
+        if view.release >= (3, 10):
+            put_folded(mail, header)
+        else:
+            put_header(mail, header.replace("\n", " "))
     if add and view.undisclosed_recipients_header and not mail.seen.intersection(_VISIBLE):
         text = view.undisclosed_recipients_header
         if is_header(text):
@@ -83,12 +87,15 @@ def _from_text(mail: Incoming) -> str:
 def full_name_text(name: str, *, comment: bool, charset: str, token_limit: int = 0, encode: bool = True) -> str | None:
     """`name` as a phrase, or as the content of a `comment`; None when nothing is left of it.
 
-    With `encode`, what is not ASCII becomes RFC 2047 encoded-words; releases before 3.10 write it as it is.
+    With `encode`, blanks are made few, and what is not ASCII becomes RFC 2047 encoded-words; releases before 3.10 write
+    the name as it is.
     """
-    clean = " ".join("".join(" " if c < " " or c == "\x7f" else c for c in name).split(" ")).strip(" ")
-    clean = " ".join(word for word in clean.split(" ") if word)
-    if not clean:
+    clean = "".join(" " if c < " " or c == "\x7f" else c for c in name)
+    words = [word for word in clean.split(" ") if word]
+    if not words:
         return None
+    if encode:
+        clean = " ".join(words)
     if encode and not clean.isascii():
         return encode_words(clean.encode("utf-8", "surrogateescape"), charset, comment=comment)
     if comment:
