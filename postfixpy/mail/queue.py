@@ -101,6 +101,11 @@ class QueueFile:
         """Make the message visible to readers: content on disk, owner mode 0700 (and `mode` bits), name on disk.
 
         Raises OSError, and then the message has not been accepted.
+
+        The mode is set before the content is synced, as in Postfix: one journal commit takes both to the disk. When
+        that fails, a queue manager that was faster may deliver a message whose client is told no, and sends it again:
+        a duplicate, where the disk is failing. Synced before and after, nobody would see it too early, but a writer
+        made 18 to 39 percent fewer files a second (ext4, files of 4 kB).
         """
         unlock(self.fd)  # a reader who sees the mode may lock the file at once
         os.fchmod(self.fd, READY | mode)
@@ -303,8 +308,19 @@ class Queue:
 
 
 def make_directories(path: str) -> None:
-    """Make the missing directories above the file `path`, mode 0700. Raises OSError."""
-    os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+    """Make the missing directories above the file `path`, mode 0700, and put their names on stable storage: what is
+    in them would else be lost with them when the machine crashes. Raises OSError."""
+    missing = []
+    directory = os.path.dirname(path)
+    while directory and not os.path.isdir(directory):
+        missing.append(directory)
+        directory = os.path.dirname(directory)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass  # another process was faster; what is no directory is found out by who opens a file in it
+        sync_directory(os.path.dirname(directory) or ".")
 
 
 def _rename(old: str, new: str) -> None:

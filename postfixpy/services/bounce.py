@@ -12,6 +12,10 @@ The log is the file named as the message in the queue directory named as the ser
 anything else, or no answer, and the client tries again later. What Postfix dies of (a log that cannot be opened, a
 lock that cannot be had) is here a logged error and status -1 for that request only.
 
+The notice is sent before its recipients are marked done and before the log is removed, as in Postfix: whatever fails
+between costs a second notice at the next try, where the other order would lose the only one. There is nothing on the
+disk in which "sent, but not marked" could be kept: it is the disk that has failed.
+
 As the service ``dump_templates`` or ``expand_templates`` in stand-alone mode it prints the templates: that is how
 postconf(1) asks for them.
 """

@@ -6,7 +6,7 @@ import pytest
 from postfixpy import log
 from postfixpy.errors import TemporaryError
 from postfixpy.mail import queue_id
-from postfixpy.mail.queue import Queue, lock, unlock
+from postfixpy.mail.queue import Queue, lock, make_directories, unlock
 from postfixpy.mail.records import Kind, RecordFile, encode_record
 
 NOW = 1_700_000_000_123_456
@@ -97,6 +97,17 @@ def test_rename_makes_directories_and_scan_finds_files(queue):
 def test_scan_of_a_missing_queue_warns(queue, said):
     assert list(queue.scan("hold")) == []
     assert said == [f"warning: open directory {queue.directory}/hold: No such file or directory"]
+
+
+def test_new_directories_are_synced_into_their_parents(queue, monkeypatch):
+    synced = []
+    monkeypatch.setattr("postfixpy.mail.queue.sync_directory", synced.append)
+    top = queue.directory
+    make_directories(f"{top}/deferred/A/B/AB12")
+    assert synced == [f"{top}/deferred", f"{top}/deferred/A"]
+    assert stat.S_IMODE(os.stat(f"{top}/deferred/A").st_mode) == 0o700
+    make_directories(f"{top}/deferred/A/B/AB13")
+    assert len(synced) == 2
 
 
 def test_open_with_create_makes_directories(queue):
