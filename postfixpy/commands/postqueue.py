@@ -251,6 +251,8 @@ def read_directly(view: "View", queue: "Queue") -> Iterator["Message"]:
     from postfixpy.mail.listing import Lister
 
     lister = Lister.of(view, queue)
+    import postfixpy.mail.bounce_log  # noqa: F401 - now: the owner of the queue may not be able to read the interpreter
+
     become_owner(view)
     try:
         yield from lister.messages()

@@ -32,6 +32,9 @@ LATEST = RELEASES[-1]
 PROFILES = ("upstream", "debian")
 
 Release = tuple[int, int]
+_OLD_HABITS = ("relocated_prefix_enable", "tls_wildcard_matches_multiple_labels")
+"""Switches for what earlier releases always did."""
+
 _ORDER = {name: index for index, name in enumerate(RELEASES)}
 
 
@@ -166,13 +169,15 @@ class Database:
     def foreign(self, name: str) -> Parameter | None:
         """A parameter that only other releases have, as a program under this release should find it.
 
-        Our programs are of one release and can act as any: a switch that does not exist yet (or any more) is off, and
-        anything else has the default of the release that brought it. None if no release has it.
+        Our programs are of one release and can act as any: a switch that is not there (yet, or any more) is off, unless
+        it came to turn off what had always been so; and anything else has the default of the release that brought it.
+        None if no release has it.
         """
         for row in read_rows("parameters.tsv"):
             if row[0] == name:
                 kind, unit, minimum, maximum = row[1:5]
-                default = "no" if kind in ("bool", "nbool") else row[5].partition("=")[2]
+                switch = kind in ("bool", "nbool") and name not in _OLD_HABITS
+                default = "no" if switch else row[5].partition("=")[2]
                 return Parameter(name, kind, unit, minimum, maximum, default)
         return None
 

@@ -1,6 +1,7 @@
 """Views against ``postconf -x`` of the installed Postfix: the same value for every parameter."""
 
 import os
+import re
 import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ def test_every_value(mains: list[str]) -> None:
         for directory, main, expected in zip(directories, mains, pool.map(ask_real, directories), strict=True):
             if expected is None:
                 continue
+            if "process_name" in main and re.search(r"^my(domain|hostname)", main, re.MULTILINE):
+                continue  # postconf evaluates the names of the host before it has set its own
             view = load(directory, release=release, profile="debian").view(process_name="postconf")
             for name, parameter in view.configuration.database.parameters.items():
                 if name in ("process_id", "debugger_command", "service_name"):
