@@ -161,7 +161,7 @@ class MailSystem:
                     found.append(path.name)
             except FileNotFoundError:
                 continue  # it has moved on
-        return sorted(found)
+        return sorted(set(found))  # pickup gives a file the name of the message that it becomes
 
     def wait_for(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
         """Wait until `condition` holds. Raises RuntimeError with the end of the log when it does not in time."""

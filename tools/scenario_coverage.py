@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Which parameters of smtp(8) and lmtp(8) the scenarios turn, and which they do not.
 
-    tools/scenario_coverage.py            a line a parameter: its name, how many scenarios set it, one of them
-    tools/scenario_coverage.py --missing  only the parameters that no scenario sets
+tools/scenario_coverage.py            a line a parameter: its name, how many scenarios set it, one of them
+tools/scenario_coverage.py --missing  only the parameters that no scenario sets
 """
 
 import sys

@@ -143,7 +143,10 @@ def logs_nowhere(config: "Configuration", view: "View") -> bool:
     """Whether a foreground master and its children ought to write the log to standard output themselves."""
     if not view.maillog_file:
         return not os.path.exists(logging.DEV_LOG)
-    has_postlog = config.entry(view.postlog_service_name, "unix-dgram") is not None
+    try:
+        has_postlog = config.entry(view.postlog_service_name, "unix-dgram") is not None
+    except FatalError:
+        has_postlog = False  # master.cf is wrong: that is said when there is a log to say it in
     ours = os.geteuid() != 0 or not has_postlog or logging.wants_json()
     return view.maillog_file == "/dev/stdout" and ours
 
