@@ -27,7 +27,7 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     commands = "\n".join(f"  {name:<{width}}  {sentence}" for name, (_, sentence) in COMMANDS.items())
     return f"""\
-postfixpy {__version__}: runs a Postfix configuration, shows what it means, and proves that it behaves as it did.
+postfixpy {__version__}: runs a Postfix configuration without Postfix, and shows what it means.
 
 usage: postfixpy NAME [arguments]
        postfixpy --help | --version
