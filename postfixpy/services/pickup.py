@@ -146,6 +146,7 @@ class Hand:
         self.arrival = int(found.st_mtime)
         self.requeued = found.st_uid == service.owner and not found.st_mode & stat.S_IROTH
         self.sender: str | None = None
+        self.unsure = False
         self.submission: cleanup.Submission
 
     async def over(self) -> bool:
@@ -165,17 +166,17 @@ class Hand:
                 log.warning(str(error))
                 return False
             self._rename(self.submission.queue_id)
-            known = True
+            refused = True
             try:
                 done = await self._copy(file)
-                known = not done
+                refused = not done and not self.unsure
                 return done
             except ProtocolError:
-                known = False  # cleanup may have died after the message was in the queue: the next scan looks there
+                refused = False
                 return self._failed(cleanup.CleanupResult(cleanup.STAT_WRITE, ""))
             finally:
                 self.submission.close()
-                if known:
+                if refused:
                     self._rename(self.original_id)
 
     def _rename(self, queue_id: str) -> None:
@@ -238,6 +239,8 @@ class Hand:
         if not result.reason:
             words = cleanup.detail(result.status).text
             log.warning(f"{self.path}: error writing {self.submission.queue_id}: {words}")
+        # A cleanup that died without an answer may have put the message in the queue: the next scan looks there.
+        self.unsure = bool(result.status & cleanup.STAT_WRITE)
         if result.status & cleanup.STAT_BAD:
             raise CorruptError
         return bool(result.status & cleanup.STAT_RCPT)

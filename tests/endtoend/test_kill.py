@@ -16,7 +16,7 @@ from postfixpy.mail.queue_id import time_of
 KILLS = 50
 
 
-def submitted_again_too_early(sink: Sink) -> list[str]:
+def submitted_again_too_early(sink: Sink) -> list[tuple[str, str, float, str, float]]:
     """Recipients of a message that got a second queue id before the sink had taken it under the first.
 
     A long queue id tells when its file was made, and the journal when the sink answered.
@@ -31,7 +31,7 @@ def submitted_again_too_early(sink: Sink) -> list[str]:
         made = time_of(queue_id)
         assert made is not None
         if known != queue_id and made / 1e6 < answered:
-            early.append(to)
+            early.append((to, known, answered, queue_id, made / 1e6))
     return early
 
 
@@ -105,7 +105,9 @@ def test_no_accepted_message_is_lost(tmp_path: Path, capsys: pytest.CaptureFixtu
             print(f"{len(accepted)} accepted, {refused} refused at submission, {len(lost)} lost")
             print(f"{sum(got.values()) - len(got)} delivered again, after the sink had answered the final dot")
         assert lost == set()
-        assert early == []
+        assert early == [], "\n".join(
+            line for line in system.log().splitlines() if any(e[1] in line or e[3] in line for e in early)
+        )
         assert sum(killed.values()) >= KILLS * 0.8
         assert not re.search(r"Traceback|panic:", system.log())
 

@@ -15,7 +15,7 @@ from postfixpy.ipc.disposition import Reporter
 from postfixpy.mail.delivery import MessageStats, Recipient
 from postfixpy.mail.dsn import DSN, RET_HDRS, split_text
 from postfixpy.mail.outcome import Outcome
-from postfixpy.mail.queue import QueueFile, unlock
+from postfixpy.mail.queue import QueueFile
 from postfixpy.mail.records import Kind, RecordError, RecordFile
 
 from .envelope import pseudo_kind
@@ -57,7 +57,6 @@ async def _flush(mail: Incoming, file: QueueFile, service: str, soft_bounce: boo
         return False
     ret = RET_HDRS if mail.errors & (STAT_CONT | STAT_SIZE) else mail.dsn_ret
     path = f"private/{service}"
-    unlock(file.fd)  # the bounce service locks it, to read it
     encoding = mail.attributes.get("encoding", "")
     about = (file.queue, mail.queue_id, encoding, mail.sendopts, mail.sender or "", mail.dsn_envid, ret)
     if mail.verp and not view.disable_verp_bounces:
