@@ -255,7 +255,7 @@ def test_what_cleanup_does_not_take(place: Place, status: int, stays: bool, text
     path = place.drop(FILE)
     place.cleanup.verdicts = [status]
     place.scan()
-    # After a write error the file keeps the name of the message: the next scan sees whether that was accepted after all.
+    # After a write error the file keeps the name of the message: the next scan sees whether that was accepted.
     left = path.with_name("QID") if status == STAT_WRITE else path
     assert left.exists() == stays
     assert f"warning: maildrop/ABCDEF: error writing QID: {text}" in place.lines
