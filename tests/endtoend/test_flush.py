@@ -1,5 +1,6 @@
 """postqueue -i and -s, sendmail -qI and -qR: mail that waits is tried at once, only that which was meant."""
 
+import os
 import re
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
         done = system.command("postqueue", "-s", "example.net")
         text = 'fatal: Flush service is not configured for destination "example.net"'
         assert (done.returncode, done.stderr) == (69, f"postqueue: {text}\n")
-        assert re.search(rf"postfix/postqueue\[\d+\]: {re.escape(text)}\n", system.log())
+        if os.geteuid() == 0:  # without root the log is master's own standard output, where a command cannot write
+            assert re.search(rf"postfix/postqueue\[\d+\]: {re.escape(text)}\n", system.log())
 
 
 def _try(system: MailSystem, option: str, value: str) -> None:
