@@ -7,6 +7,10 @@ TemporaryError    local and passing (disk full, table server away, no memory): t
 Nothing below the edge prints, logs a fatal text itself, or calls sys.exit.
 """
 
+import os
+
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
 
 class PostfixError(Exception):
     """Base of the errors that have a text for people in Postfix's words. str(error) is that text."""
@@ -22,3 +26,23 @@ class FatalError(PostfixError):
 
 class TemporaryError(PostfixError):
     """It may work later: defer, never bounce, never say "not found"."""
+
+
+def place_of(error: BaseException) -> str:
+    """Where an exception came from: ``file:line (function)``, the innermost place in this package, whose files are
+    named from its top; where none of it was in this package, the innermost place."""
+    trace = error.__traceback__
+    found, ours = "unknown", False
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        inside = code.co_filename.startswith(PACKAGE)
+        if inside or not ours:
+            found = f"{code.co_filename.removeprefix(PACKAGE)}:{trace.tb_lineno} ({code.co_name})"
+            ours = inside
+        trace = trace.tb_next
+    return found
+
+
+def describe(error: BaseException) -> str:
+    """An exception that nobody expected in one line: what, and where in our code."""
+    return f"unexpected {type(error).__name__} at {place_of(error)}: {error}"

@@ -16,7 +16,7 @@ import socket
 from collections.abc import Callable
 
 from postfixpy import log
-from postfixpy.errors import FatalError
+from postfixpy.errors import FatalError, describe
 
 from .accept import AcceptLock, Listeners, accept
 from .attributes import ProtocolError
@@ -285,13 +285,3 @@ class Process:
                 lambda: Channel("stdin", timeout=self._view.ipc_timeout), client
             )
             await self._serve(channel)
-
-
-def describe(error: BaseException) -> str:
-    """An unexpected exception in one line: what, and where in our code."""
-    place = "?"
-    trace = error.__traceback__
-    while trace is not None:
-        place = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return f"unexpected {type(error).__name__} at {place}: {error}"

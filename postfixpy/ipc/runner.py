@@ -13,13 +13,13 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
-from postfixpy.errors import FatalError
+from postfixpy.errors import FatalError, describe
 
 from . import logging
 from .accept import AcceptLock
 from .debugger import run_debugger
 from .master_status import STATUS, Status
-from .process import Factory, Process, describe
+from .process import Factory, Process
 from .service import Context, Service
 from .service_options import Options, check_transport, parse_generation, parse_options
 

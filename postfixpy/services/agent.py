@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from postfixpy import log
-from postfixpy.errors import FatalError, TemporaryError
+from postfixpy.errors import FatalError, TemporaryError, place_of
 from postfixpy.ipc import delivery
 from postfixpy.ipc.attributes import ProtocolError
 from postfixpy.ipc.channel import Channel
@@ -184,16 +184,3 @@ async def reject_many_recipients(job: Job, service: str, flag: str) -> int | Non
         return None
     log.warning(f"flag `{flag}' requires {service}_destination_recipient_limit = 1")
     return await reject(job, "deferred", DSN("4.3.5", reason="mail system configuration error"), service)
-
-
-def place_of(error: BaseException) -> str:
-    """Where an exception was raised: ``file:line (function)``, innermost first place in this package."""
-    trace = error.__traceback__
-    found = "unknown"
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if "postfixpy" in code.co_filename or found == "unknown":
-            name = code.co_filename.rpartition("postfixpy/")[2]
-            found = f"{name}:{trace.tb_lineno} ({code.co_name})"
-        trace = trace.tb_next
-    return found

@@ -136,7 +136,7 @@ def test_a_bug_costs_one_connection_and_is_logged_with_its_place(start):
         assert client.at_end()
     with service.client() as client:
         assert ask(client)["pid"] == str(service.pid)
-    assert "unexpected KeyError at echo_service.py:" in service.logged()
+    assert "unexpected KeyError at ipc/process.py:" in service.logged()
 
 
 def test_triggers(start, tmp_path):

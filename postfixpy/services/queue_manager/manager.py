@@ -13,9 +13,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from postfixpy import log
-from postfixpy.errors import FatalError
+from postfixpy.errors import FatalError, describe
 from postfixpy.ipc.message import CURRENT, Release
-from postfixpy.ipc.process import describe
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.queue import BOUNCE, INCOMING
