@@ -218,7 +218,7 @@ def test_a_bug_in_the_scheduler_ends_the_process(spool: Spool) -> None:
         await spool.stop()
 
     asyncio.run(main())
-    assert spool.fatal[0].startswith("queue manager: unexpected IndexError at test_manager.py:")
+    assert spool.fatal[0].startswith("queue manager: unexpected IndexError at services/queue_manager/manager.py:")
     assert spool.where(queue_id) == ["active"], "the next one takes it up"
 
 
@@ -461,7 +461,7 @@ def test_unexpected_errors_defer_the_message(spool: Spool, texts: list[str]) -> 
     queue_id = spool.submit(["a@x"])
     play(spool, nothing)
     assert spool.where(queue_id) == ["deferred"]
-    what = "message deferred, while reading the message: unexpected KeyError at test_manager.py:"
+    what = "message deferred, while reading the message: unexpected KeyError at services/queue_manager/intake.py:"
     assert texts[-1].startswith(f"warning: {queue_id}: {what}")
 
 
