@@ -13,6 +13,7 @@ from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
+from postfixpy.tls.level import Level
 
 from . import cache, destination, failure, policy, requiretls
 from . import session as feature
@@ -21,7 +22,7 @@ from .delivery import Delivery, Server
 from .destination import Site
 from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run, ask
 from .handshake import shake_hands
-from .policy import Level, Policy, PolicyError
+from .policy import Policy, PolicyError
 from .requiretls import Demand
 from .route import Route, find_servers
 from .session import NOT_CACHED, THROTTLED, Session

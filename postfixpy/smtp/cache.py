@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from postfixpy import log
 from postfixpy.dns.record import Record
 from postfixpy.mail.delivery import CONNECTION_LOAD, CONNECTION_STORE
+from postfixpy.tls.level import Level
 
 from . import session as feature
 from .delivery import Delivery, Server, requires_smtputf8
 from .destination import Site
 from .effects import CacheFind, CacheSave, Run, ask
-from .policy import Level, PolicyError
 from .policy import Policy as TLSPolicy
+from .policy import PolicyError
 from .session import Session
 from .stream import Stream
 from .transaction import Transaction, reset_session

@@ -5,6 +5,7 @@ to whoever drives them: `postfixpy.smtp.edge` over sockets, `postfixpy.smtp.memo
 The driver sends the effect's result back, or throws its error in:
 
 * `StreamError` from `Write` and `Read`; `ConnectError` from `Connect`;
+* `postfixpy.tls.handshake.HandshakeError` from `StartTLS`;
 * `postfixpy.lookup.table.TableError` from `Find`.
 """
 
@@ -18,6 +19,7 @@ from postfixpy.lookup.search import Search as TableSearch
 from postfixpy.lookup.table import Table, TableError
 from postfixpy.mail.delivery import MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
+from postfixpy.tls.handshake import TLSRequest, TLSState
 
 T = TypeVar("T")
 
@@ -107,11 +109,14 @@ class Hangup(Effect[None]):
 
 
 @dataclass(slots=True)
-class StartTLS(Effect[Any]):
-    """Negotiate TLS over the link; the result describes the session. There is no driver for it yet (issue 7)."""
+class StartTLS(Effect[TLSState]):
+    """Negotiate TLS over the link within `limit` seconds for each wait. Raises HandshakeError, and nothing else.
+
+    Afterwards Write, Read, Peek and Hangup on the link go through TLS.
+    """
 
     link: Any
-    policy: Any
+    request: TLSRequest
     limit: float
 
 

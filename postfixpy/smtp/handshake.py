@@ -8,12 +8,12 @@ import re
 
 from postfixpy import log
 from postfixpy.lookup.table import TableError
+from postfixpy.tls.level import Level, level_name
 
 from . import failure, sasl, states
 from . import session as feature
 from .delivery import Delivery, requires_smtputf8
 from .effects import LocalDataError, Run, StreamError, find
-from .policy import Level, level_name
 from .reply import Reply
 from .requiretls import Demand
 from .session import Session

@@ -6,7 +6,6 @@ encryption never goes out without it. For the same reason anything in a policy t
 taken as a level that demands TLS.
 """
 
-import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from postfixpy import log
 from postfixpy.dns.names import valid_hostname
 from postfixpy.errors import FatalError
 from postfixpy.lookup.table import TableError
+from postfixpy.tls.level import LEVELS, Level, level_name
 
 from .effects import Run, find
 from .requiretls import Demand
@@ -21,33 +21,6 @@ from .requiretls import Demand
 if TYPE_CHECKING:
     from .delivery import Delivery
     from .settings import Settings
-
-
-class Level(enum.IntEnum):
-    """Security levels; the values are those in connection cache labels."""
-
-    INVALID = -2
-    NONE = 0
-    MAY = 1
-    ENCRYPT = 2
-    FINGERPRINT = 3
-    HALFDANE = 4
-    DANE = 5
-    DANE_ONLY = 6
-    VERIFY = 7
-    SECURE = 8
-
-
-LEVELS = {
-    "none": Level.NONE,
-    "may": Level.MAY,
-    "encrypt": Level.ENCRYPT,
-    "fingerprint": Level.FINGERPRINT,
-    "dane": Level.DANE,
-    "dane-only": Level.DANE_ONLY,
-    "verify": Level.VERIFY,
-    "secure": Level.SECURE,
-}
 
 
 class PolicyError(Exception):
@@ -91,11 +64,6 @@ def global_level(settings: "Settings") -> Level:
     if view.smtp_enforce_tls:
         return Level.VERIFY if view.smtp_tls_enforce_peername else Level.ENCRYPT
     return Level.MAY if view.smtp_use_tls else Level.NONE
-
-
-def level_name(level: Level) -> str:
-    """The name of a level in tables and in the log."""
-    return next((name for name, value in LEVELS.items() if value == level), "halfdane")
 
 
 def check_demand(demand: Demand, level: Level, queue_id: str, host: str) -> None:

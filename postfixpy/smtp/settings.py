@@ -18,11 +18,12 @@ from postfixpy.lookup.maps import Maps
 from postfixpy.lookup.matching import NameAddressList, StringList, matches_parent
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags, Table
+from postfixpy.tls.level import Level
 
 from . import destination, requiretls
 from .effects import Run, ask
 from .parameters import any_release
-from .policy import Level, global_level
+from .policy import global_level
 
 if TYPE_CHECKING:
     from postfixpy.config import View

@@ -1,1 +1,1 @@
-"""TLS policy, contexts, DANE, certificate matching. Not built yet: see ARCHITECTURE.md."""
+"""TLS: what a handshake is asked and comes to (`handshake`), the engine on the system's libssl, contexts, DANE."""

@@ -4,7 +4,8 @@ import pytest
 
 from postfixpy.smtp import cache
 from postfixpy.smtp.delivery import Server
-from postfixpy.smtp.policy import Level, Policy
+from postfixpy.smtp.policy import Policy
+from postfixpy.tls.level import Level
 
 
 @pytest.mark.parametrize(

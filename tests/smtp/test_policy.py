@@ -3,7 +3,8 @@
 import pytest
 
 from postfixpy.errors import FatalError
-from postfixpy.smtp.policy import Level, global_level
+from postfixpy.smtp.policy import global_level
+from postfixpy.tls.level import Level
 
 OFFERS = ["> 220 a ESMTP", "< EHLO", "> 250-a", "> 250 STARTTLS", "< QUIT"]
 LACKS = ["> 220 a ESMTP", "< EHLO", "> 250 a", "< QUIT"]
