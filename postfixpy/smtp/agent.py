@@ -13,7 +13,7 @@ from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
-from postfixpy.tls.level import Level
+from postfixpy.tls.level import Level, level_name
 
 from . import cache, destination, failure, policy, requiretls
 from . import session as feature
@@ -202,7 +202,7 @@ def demanded_policy(d: Delivery, found: Policy | PolicyError) -> Run[Policy]:
     if isinstance(found, PolicyError):
         d.tls = f"unknown?{second}" if settings.log_tls else ""
         raise found
-    name = policy.level_name(found.level)
+    name = level_name(found.level)
     d.tls = f"{name}?{second}" if settings.log_tls else ""
     policy.check_demand(demand, found.level, d.request.queue_id, d.server.host)
     return replace(found, demand=demand)
