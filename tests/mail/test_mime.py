@@ -1,9 +1,7 @@
 """The MIME machine, read as transcripts of events."""
 
-import os
 import re
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -346,35 +344,3 @@ def test_blocks_are_cheap() -> None:
     assert all(machine.plain(block) for _ in range(10))
     assert time.perf_counter() - start < 1
     assert not machine.plain(block + b"\n--xyzzy--")
-
-
-def _reference(name: str) -> Path:
-    return Path(os.environ.get("POSTFIX_SOURCE", "/work/src/postfix")) / "src/global" / name
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("name", ["8bit", "cvt", "dom", "garb1", "garb2", "garb3", "garb4", "nest", "test"])
-def test_postfix_own_vectors(name: str) -> None:
-    """The events of Postfix's own test program, from its source tree."""
-    source = _reference(f"mime_{name}.in")
-    if not source.exists():
-        pytest.skip(f"{source} is not there: set POSTFIX_SOURCE")
-    machine = MimeMachine(ALL | Options.DOWNGRADE, nesting_limit=20)
-    names = {PRIMARY: b"MAIN", MULTIPART: b"MULT", NESTED: b"NEST"}
-    out: list[bytes] = []
-    lines = source.read_bytes().split(b"\n")
-    assert lines.pop() == b""
-    for event in [e for line in lines for e in machine.feed("N", line)] + list(machine.finish()):
-        match event:
-            case HeaderEvent(block, _, text):
-                out.append(names[block] + b" |" + text)
-            case EndOfHeaders():
-                out.append(b"HEADER END")
-            case BodyEvent(kind, text, offset):
-                out.append(b"BODY %s %d\t|%s" % (kind.encode(), offset, text))
-            case EndOfBody():
-                out.append(b"BODY END")
-    want = _reference(f"mime_{name}.ref").read_bytes().split(b"\n")
-    want = [line for line in want if not line.startswith((b"mime_state: ", b"unknown: ")) and line]
-    want = [re.sub(rb"^(MAIN|MULT|NEST) \d+\t\|", rb"\1 |", line) for line in want]
-    assert [part for line in out for part in line.split(b"\n")] == want
