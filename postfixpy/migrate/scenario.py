@@ -9,7 +9,8 @@ A file begins with a sentence for people, then has sections, each introduced by 
     == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat; further
                             sections are further requests to the same process
     == message              the content of the message; without it a short one
-    == recorded RELEASE     what the real program did: wire, log, reports, result, queue-file marks
+    == releases RELEASE...  only these releases can do it; without it every release
+    == recorded RELEASE...  what the real program of these releases did: wire, log, reports, result, queue-file marks
 
 Steps of a server:
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 
 from postfixpy.smtp.memory import unescape
 
-__all__ = ["BASE", "Scenario", "Server", "escape", "normal_log", "parse", "show_wire", "unescape"]
+__all__ = ["BASE", "Scenario", "Server", "escape", "normal_log", "parse", "show_wire", "unescape", "with_recording"]
 
 BASE = """\
 compatibility_level = 3.6
@@ -61,11 +62,16 @@ class Scenario:
     servers: list[Server] = field(default_factory=list)
     requests: list[list[tuple[str, str]]] = field(default_factory=list)
     message: str = DEFAULT_MESSAGE
+    releases: list[str] = field(default_factory=list)
     recorded: dict[str, str] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:
         """A field of the first request."""
         return next((value for key, value in self.requests[0] if key == name), default)
+
+    def wants(self, release: str) -> bool:
+        """Whether the scenario is for a release."""
+        return not self.releases or release in self.releases
 
 
 def parse(text: str) -> Scenario:
@@ -95,11 +101,23 @@ def parse(text: str) -> Scenario:
             scenario.requests.append([(name.strip(), value.strip()) for name, _, value in pairs])
         elif kind == "message":
             scenario.message = body.removesuffix("\n") if body.endswith("\n\n") else body
+        elif kind == "releases":
+            scenario.releases = argument.split()
         elif kind == "recorded":
-            scenario.recorded[argument] = body.strip("\n") + "\n"
+            scenario.recorded |= dict.fromkeys(argument.split(), body.strip("\n") + "\n")
         else:
             raise ValueError(f"unknown section: {kind}")
     return scenario
+
+
+def with_recording(text: str, release: str, recorded: str) -> str:
+    """The text of a scenario file with the recording of one release replaced. Equal recordings share a section."""
+    found = parse(text).recorded | {release: recorded}
+    body = re.split(r"^== recorded ", text, maxsplit=1, flags=re.MULTILINE)[0].rstrip("\n") + "\n"
+    groups: dict[str, list[str]] = {}
+    for name in sorted(found, key=lambda name: [int(part) for part in name.split(".")]):
+        groups.setdefault(found[name], []).append(name)
+    return body + "".join(f"== recorded {' '.join(names)}\n{shown}" for shown, names in groups.items())
 
 
 def escape(data: bytes) -> str:

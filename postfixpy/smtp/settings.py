@@ -55,10 +55,13 @@ class Settings:
         self.joiner = ", " if self.release >= (3, 11) else " "
         self.log_tls: bool = self.release >= (3, 11) and view.smtp_log_tls_feature_status
         self.random = rng or random.Random()
+        self.line_length_limit: int = view.line_length_limit
+        if view.smtp_sasl_auth_enable:
+            self._check_sasl()
+        self._notice_level()
         self.flags = parse_flags(words)
         self._obsolete_final()
         self.utf8: bool = view.smtputf8_enable
-        self.line_length_limit: int = view.line_length_limit
         self.families = self._families()
         self._own = frozenset(own) if own is not None else None
         self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
@@ -70,8 +73,6 @@ class Settings:
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
         self._ranks = self._family_ranks()
         self.known_ports = destination.parse_known_ports(view.known_tcp_ports)
-        if view.smtp_sasl_auth_enable:
-            self._check_sasl()
 
     def _check_sasl(self) -> None:
         """What is fatal at the start. Raises FatalError."""
@@ -91,6 +92,14 @@ class Settings:
     def final_delivery(self) -> bool:
         """LMTP delivers to mailboxes (flags=X): success is "delivered", not "relayed"."""
         return "X" in self.flags
+
+    def _notice_level(self) -> None:
+        """Tell that TLS is off only because compatibility_level is that of a release where off was the default."""
+        view = self.view
+        if self.release < (3, 11) or self.lmtp or view.compatibility() >= (3, 11, 0):
+            return
+        if view.origin("smtp_tls_security_level").kind == "compatibility":
+            log.info("using backwards-compatible default setting smtp_tls_security_level=(empty)")
 
     def _obsolete_final(self) -> None:
         if self.lmtp and self.view.lmtp_assume_final and "X" not in self.flags:

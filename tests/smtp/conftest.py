@@ -24,6 +24,9 @@ def make_settings(tmp_path: Path) -> MakeSettings:
 
     def make(text: str = "", *, program: str = "smtp", release: str = "3.11", **options: Any) -> Settings:
         base = "myhostname = client.example\nsmtp_randomize_addresses = no\ncompatibility_level = 3.6\n"
+        # The default, as a setting: without the line in the log that the default is kept for compatibility.
+        if release == "3.11":
+            base += "smtp_tls_security_level = ${{$compatibility_level} <level {3.11} ? {} : {may}}\n"
         (tmp_path / "main.cf").write_text(base + text)
         view = config.load(str(tmp_path), release=release, profile="upstream").view(process_name=program)
         return Settings(view, lmtp=program == "lmtp", own=["127.0.0.1", "::1"], **options)

@@ -1,0 +1,137 @@
+"""The remote servers of a scenario: threads that play the steps of postfixpy.migrate.scenario."""
+
+import os
+import socket
+import struct
+import threading
+import time
+
+from postfixpy.migrate import scenario
+
+
+class ScriptedServer(threading.Thread):
+    """One server address: each connection plays the next list of steps. `chunks` is what the clients sent."""
+
+    def __init__(self, server: scenario.Server, queue_directory: str) -> None:
+        super().__init__(daemon=True)
+        self.server = server
+        self.chunks: list[tuple[str, list[bytes]]] = []
+        if "/" in server.address:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(os.path.join(queue_directory, server.address))
+        else:
+            host, _, port = server.address.rpartition(":")
+            host = host.strip("[]")
+            self.listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.listener.bind((host, int(port)))
+        self.listener.listen(10)
+
+    def run(self) -> None:
+        number = 0
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            number += 1
+            steps = self.server.connections[min(number, len(self.server.connections)) - 1]
+            chunks: list[bytes] = []
+            self.chunks.append((f"{self.server.address} {number}", chunks))
+            threading.Thread(target=Play(connection, steps, chunks).run, daemon=True).start()
+
+    def close(self) -> None:
+        """Accept no more."""
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Play:
+    """One connection."""
+
+    def __init__(self, sock: socket.socket, steps: list[str], chunks: list[bytes]) -> None:
+        self.sock = sock
+        self.steps = steps
+        self.chunks = chunks
+        self.buffer = b""
+        self.merge = False
+        self.out = b""
+
+    def run(self) -> None:
+        try:
+            for step in self.steps:
+                if not self.play(step):
+                    return
+            self.flush()
+            while self.more():
+                pass
+        except OSError:
+            pass
+        finally:
+            self.sock.close()
+
+    def flush(self) -> None:
+        if self.out:
+            self.sock.sendall(self.out)
+            self.out = b""
+
+    def more(self) -> bool:
+        """Wait for input. False at the end."""
+        data = self.sock.recv(65536)
+        if not data:
+            return False
+        if self.merge:
+            self.chunks[-1] += data
+        else:
+            self.chunks.append(data)
+        self.buffer += data
+        return True
+
+    def play(self, step: str) -> bool:
+        """One step. False when the connection is over."""
+        word, _, rest = step.partition(" ")
+        if word == ">":
+            self.out += rest.encode("utf-8", "surrogateescape") + b"\r\n"
+            return True
+        if word == ">>":
+            self.out += scenario.unescape(rest)
+            return True
+        self.flush()
+        if word == "<":
+            while b"\r\n" not in self.buffer:
+                if not self.more():
+                    return False
+            self.buffer = self.buffer.partition(b"\r\n")[2]
+            return True
+        if word == "<data":
+            return self.content()
+        if word == "<bytes":
+            while len(self.buffer) < int(rest):
+                if not self.more():
+                    return False
+                self.merge = True
+            return True
+        if word == "sleep":
+            time.sleep(float(rest))
+            return True
+        if word == "reset":
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return False
+        if word == "stall":
+            while self.more():
+                pass
+            return False
+        if word == "close":
+            return False
+        raise ValueError(step)
+
+    def content(self) -> bool:
+        """Read to the final dot."""
+        while not (self.buffer.startswith(b".\r\n") or b"\r\n.\r\n" in self.buffer):
+            if not self.more():
+                return False
+            self.merge = True
+        self.merge = False
+        end = 0 if self.buffer.startswith(b".\r\n") else self.buffer.find(b"\r\n.\r\n") + 2
+        self.buffer = self.buffer[end + 3 :]
+        return True

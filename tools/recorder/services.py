@@ -1,0 +1,144 @@
+"""The mail system's services and the log, on sockets in the queue directory."""
+
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable
+
+from postfixpy.ipc import delivery as wire
+from postfixpy.mail.delivery import Recipient
+from postfixpy.mail.dsn import DSN
+from postfixpy.mail.records import RecordParser
+from postfixpy.migrate import replay_smtp, scenario
+
+from .stream import Stream
+
+_END = b"the program has ended"
+
+
+class Services:
+    """What the program under test finds in private/ and public/. It remembers what it was told.
+
+    `told` are the reports to services, `lines` the log, `notices` what was submitted to cleanup.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.told: list[str] = []
+        self.lines: list[str] = []
+        self.notices: list[str] = []
+        self._endpoints: dict[str, tuple[str, int]] = {}
+        self._destinations: dict[str, tuple[str, str]] = {}
+        for name in ("bounce", "defer", "trace"):
+            self._listen(f"private/{name}", self._report)
+        self._listen("private/rewrite", self._rewrite)
+        self._listen("private/other", self._agent)
+        self._listen("private/scache", self._cache)
+        self._listen("public/cleanup", self._cleanup)
+        self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._log.bind(os.path.join(directory, "public/postlog"))
+        self._logger = threading.Thread(target=self._read_log, daemon=True)
+        self._logger.start()
+
+    def close(self) -> None:
+        """Wait until every log record that was sent is in `lines`."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(_END, os.path.join(self.directory, "public/postlog"))
+        self._logger.join()
+
+    def _listen(self, path: str, serve: Callable[[Stream, str], None]) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(os.path.join(self.directory, path))
+        listener.listen(10)
+
+        def accept() -> None:
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=serve, args=(Stream(connection), path.partition("/")[2]), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+
+    def _read_log(self) -> None:
+        while (record := self._log.recv(65536)) != _END:
+            text = record.decode("utf-8", "surrogateescape")
+            text = re.sub(r"^.*?\[\d+\]: ", "", text.rstrip("\n"), count=1)
+            if "tlsmgr" in text or "no entropy for TLS" in text:
+                continue  # there is no tlsmgr here: the program goes on without TLS, which is what is recorded
+            self.lines.append(f"log {scenario.normal_log(text)}")
+
+    def _report(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", "delivery_status_protocol"))
+        v = dict(stream.read() or [])
+        dsn = DSN(v["status"], v["action"], v["reason"], v["diag_type"], v["diag_text"], v["mta_type"], v["mta_mname"])
+        recipient = Recipient(
+            v["recipient"], v["original_recipient"], int(v["offset"]), v["dsn_orig_rcpt"], int(v["notify_flags"])
+        )
+        line = replay_smtp.show_append(name, int(v["flags"]), recipient, dsn)
+        self.told.append(line.replace(" offset=", " @offset=", 1))
+        stream.send(("status", 0))
+
+    def _agent(self, stream: Stream, name: str) -> None:
+        """Another delivery transport, for best_mx_transport."""
+        stream.sock.sendall(wire.ANNOUNCEMENT)
+        head = dict(stream.read() or [])
+        recipient = dict(stream.read() or [])
+        self.told.append(f"pass {name} {head['nexthop']} {recipient['recipient']}")
+        stream.sock.sendall(wire.Result.of(None, 0).encode())
+        stream.sock.close()
+
+    def _rewrite(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", "trivial_rewrite_protocol"))
+        while (pairs := stream.read()) is not None:
+            address = dict(pairs)["address"]
+            if "@" not in address:
+                address += "@client.example"
+            stream.send(("flags", 0), ("address", address))
+
+    def _cleanup(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", "cleanup_protocol"), ("queue_id", "NOTICE"))
+        stream.read()
+        parser = RecordParser("notice")
+        while data := stream.bytes():
+            parser.feed(data)
+            for kind, payload in parser:
+                text = payload.decode("utf-8", "surrogateescape")
+                if kind == "N" and not text.startswith(("Received: ", "\tid ", "Date: ")):
+                    self.notices += replay_smtp.show_notice([text])
+                if kind == "E":
+                    stream.send(("status", 0), ("reason", ""))
+                    stream.sock.close()
+                    return
+
+    # scache(8), without its time limits
+
+    def _cache(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", "connection_cache_protocol"))
+        while (pairs := stream.read()) is not None:
+            request, values = pairs[0][1], [value for _, value in pairs[1:]]
+            if request == "save_endp":
+                stream.send(("dummy", ""))
+                _, descriptors, _, _ = socket.recv_fds(stream.sock, 1, 1)
+                self._endpoints[values[1]] = (values[2], descriptors[0])
+                stream.send(("status", 0))
+            elif request == "save_dest":
+                self._destinations[values[1]] = (values[2], values[3])
+                stream.send(("status", 0))
+            else:
+                self._find(stream, request, values[0])
+
+    def _find(self, stream: Stream, request: str, label: str) -> None:
+        found = []
+        if request == "find_dest":
+            properties, label = self._destinations.get(label, ("", ""))
+            found.append(("property", properties))
+        endpoint = self._endpoints.pop(label, None)
+        if endpoint is None:
+            empty = [("property", "")] * (2 if request == "find_dest" else 1)
+            stream.send(("status", 2), *empty)
+            return
+        stream.send(("status", 0), *found, ("property", endpoint[0]))
+        stream.read()
+        socket.send_fds(stream.sock, [b"x"], [endpoint[1]])
+        os.close(endpoint[1])
+        stream.read()
