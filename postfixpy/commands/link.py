@@ -2,8 +2,8 @@
 
     postfixpy link --commands DIR     sendmail, mailq, postconf...: put DIR in PATH, or link sendmail_path to it
     postfixpy link --daemons DIR      smtp, qmgr, cleanup...: DIR is usable as, or in, a Postfix daemon_directory
-    ... --postfix-version 3.7         for programs that work beside a real Postfix of that release: internal protocols
-                                      differ by release, and a real master gives its children no environment
+    ... --postfix-version 3.7         act as this release. Not needed inside a real Postfix: its release is seen in
+                                      the master that starts us (ipc/installed.py)
 
 Each is a script of a few lines for this interpreter, by absolute path and isolated (-I), because master gives its
 children no PATH and a working directory that others may write. A script does not see the name that master called it by,

@@ -140,6 +140,7 @@ class Database:
             table[name] = Parameter(name, kind, unit, minimum, maximum, default)
         self.parameters = table
         self._families: dict[str, list[list[str]]] | None = None
+        self._foreign: dict[str, Parameter] | None = None
 
     def _profile_defaults(self, position: int) -> dict[str, str]:
         if self.profile == "upstream":
@@ -173,13 +174,10 @@ class Database:
         it came to turn off what had always been so; and anything else has the default of the release that brought it.
         None if no release has it.
         """
-        for row in read_rows("parameters.tsv"):
-            if row[0] == name:
-                kind, unit, minimum, maximum = row[1:5]
-                switch = kind in ("bool", "nbool") and name not in _OLD_HABITS
-                default = "no" if switch else row[5].partition("=")[2]
-                return Parameter(name, kind, unit, minimum, maximum, default)
-        return None
+        if self._foreign is None:
+            rows = read_rows("parameters.tsv")
+            self._foreign = {row[0]: _as_foreign(*row[:6]) for row in rows if row[0] not in self.parameters}
+        return self._foreign.get(name)
 
     @property
     def families(self) -> dict[str, list[list[str]]]:
@@ -222,6 +220,11 @@ class Database:
     def mirrors(self) -> dict[str, str]:
         """smtp_ name to the lmtp_ name that has its meaning in LMTP mode."""
         return {smtp: lmtp for smtp, lmtp in self.families["mirror"] if lmtp in self.parameters}
+
+
+def _as_foreign(name: str, kind: str, unit: str, minimum: str, maximum: str, first: str) -> Parameter:
+    switch = kind in ("bool", "nbool") and name not in _OLD_HABITS
+    return Parameter(name, kind, unit, minimum, maximum, "no" if switch else first.partition("=")[2])
 
 
 _databases: dict[tuple[str, str], Database] = {}

@@ -88,13 +88,12 @@ class Client:
 
     def read_announcement(self, protocol: str) -> list[Pair]:
         """The list that a server sends first; returns what follows the name. Raises ProtocolError."""
-        pairs = self.read_list()
-        if not pairs or pairs[0][0] != "protocol":
-            found = pairs[0][0] if pairs else "(list terminator)"
-            raise ProtocolError(f"unexpected attribute {found} from {self.peer} (expecting: protocol)")
-        if pairs[0][1] != protocol:
-            raise ProtocolError(f"unexpected protocol {pairs[0][1]} from {self.peer} (expected: {protocol})")
-        return pairs[1:]
+        from .message import check_announcement, is_silent, system_release
+
+        release = system_release()
+        if is_silent(protocol, release):
+            return []
+        return check_announcement(self.read_list(), protocol, release, self.peer)
 
     def read_bytes(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end of input. Raises ProtocolError."""

@@ -16,7 +16,7 @@ from postfixpy.mail.dsn import DSN
 
 from .attributes import ProtocolError, encode
 from .channel import connect
-from .message import CURRENT, Message, Release, attribute
+from .message import Message, Release, attribute
 
 PROTOCOL = "delivery_status_protocol"
 ANNOUNCEMENT = encode([("protocol", PROTOCOL)])
@@ -110,10 +110,11 @@ def _status_fields(r: Recipient, d: DSN) -> tuple[str, str, int, str, int, str, 
     return *where, d.status, d.diag_type, d.diag_text, d.mta_type, d.mta_name, d.action, d.reason
 
 
-async def request(path: str, message: Message, *, timeout: float = 3600.0, release: Release = CURRENT) -> bool:
+async def request(path: str, message: Message, *, timeout: float = 3600.0, release: Release | None = None) -> bool:
     """Send one request to the service at `path` ("private/bounce"); True when it answers status 0.
 
-    `timeout` is ipc_timeout, seconds; `release` the Postfix release of the service. Never raises for a service that
+    `timeout` is ipc_timeout, seconds; `release` the Postfix release of the service (that of this
+    mail system). Never raises for a service that
     fails: that is False, after a warning.
     """
     try:
@@ -140,7 +141,7 @@ async def append(
     dsn: DSN,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """Append one recipient's status to the log of message `queue_id`; True when it is on stable storage."""
     message = Append(APPEND, flags, queue_id, *_status_fields(recipient, dsn))
@@ -159,7 +160,7 @@ async def flush(
     ret_flags: int = 0,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """Return the message: send the non-delivery notification for what the log holds, and remove the log.
 
@@ -181,7 +182,7 @@ async def warn(
     ret_flags: int = 0,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """Send the "delayed" notification for what the defer log holds; the log stays."""
     message = Notify(WARN, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags)
@@ -200,7 +201,7 @@ async def trace(
     ret_flags: int = 0,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """Send the delivery report (or the success notification) for what the trace log holds, and remove the log.
 
@@ -223,7 +224,7 @@ async def verp(
     delimiters: str,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """As `flush`, with one notification a recipient, each to the VERP form of the sender made with `delimiters`."""
     message = NotifyVerp(
@@ -246,7 +247,7 @@ async def one(
     dsn: DSN,
     *,
     timeout: float = 3600.0,
-    release: Release = CURRENT,
+    release: Release | None = None,
 ) -> bool:
     """Send the non-delivery notification for one recipient at once, without a log. The bounce service only."""
     status = _status_fields(recipient, dsn)

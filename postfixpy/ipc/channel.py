@@ -11,7 +11,7 @@ import socket
 from typing import TypeVar
 
 from .attributes import Pair, ProtocolError, Value, encode, parse
-from .message import CURRENT, Message, Release
+from .message import Message, Release, check_announcement, is_silent, system_release
 
 M = TypeVar("M", bound=Message)
 
@@ -22,13 +22,13 @@ class Channel(asyncio.Protocol):
     """One connection. Made by `connect`, or by a service for each client it accepts.
 
     `peer` is the path for texts, such as ``private/bounce``; `release` is the peer's Postfix release (attribute names
-    changed over time).
+    changed over time), None that of this mail system.
     """
 
-    def __init__(self, peer: str, *, timeout: float | None = 3600.0, release: Release = CURRENT) -> None:
+    def __init__(self, peer: str, *, timeout: float | None = 3600.0, release: Release | None = None) -> None:
         self.peer = peer
         self.timeout = timeout
-        self.release = release
+        self.release = release or system_release()
         self._buffer = bytearray()
         self._eof = False
         self._waiter: asyncio.Future[None] | None = None
@@ -122,15 +122,11 @@ class Channel(asyncio.Protocol):
     async def read_announcement(self, protocol: str) -> list[Pair]:
         """The list that a server sends first: its `protocol` name, and what may follow it in the same list.
 
-        Raises ProtocolError when the name differs.
+        Before Postfix 3.6 most services said nothing. Raises ProtocolError when the name differs.
         """
-        pairs = await self.read_list()
-        if not pairs or pairs[0][0] != "protocol":
-            found = pairs[0][0] if pairs else "(list terminator)"
-            raise ProtocolError(f"unexpected attribute {found} from {self.peer} (expecting: protocol)")
-        if pairs[0][1] != protocol:
-            raise ProtocolError(f"unexpected protocol {pairs[0][1]} from {self.peer} (expected: {protocol})")
-        return pairs[1:]
+        if is_silent(protocol, self.release):
+            return []
+        return check_announcement(await self.read_list(), protocol, self.release, self.peer)
 
     async def read_bytes(self) -> bytes:
         """Whatever has arrived, at least one byte; b"" at end of input. For streams of queue-file records."""
@@ -220,7 +216,7 @@ class Channel(asyncio.Protocol):
 
 
 async def connect(
-    path: str, *, timeout: float | None = 3600.0, release: Release = CURRENT, connect_timeout: float = 100.0
+    path: str, *, timeout: float | None = 3600.0, release: Release | None = None, connect_timeout: float = 100.0
 ) -> Channel:
     """Connect to a service's UNIX-domain socket; `path` is relative to the queue directory, the working directory.
 

@@ -13,7 +13,8 @@ from postfixpy.mail.dsn import DSN
 from .attributes import ProtocolError, encode
 from .message import CURRENT, Message, Release, attribute
 
-ANNOUNCEMENT = encode([("protocol", "delivery_request_protocol")])
+PROTOCOL = "delivery_request_protocol"
+ANNOUNCEMENT = encode([("protocol", PROTOCOL)])
 
 
 @dataclass(slots=True)

@@ -16,9 +16,6 @@ import socket
 
 from .master_status import LISTEN, SIZE, STATUS, pack, unpack
 
-OUR_MASTER = "POSTFIXPY_MASTER"
-"""Set in the environment of what our own master starts."""
-
 
 def split() -> None:
     """Become two processes. Returns in the one that serves; the other passes messages and ends the process.

@@ -61,6 +61,7 @@ def preload(view: "View") -> None:
             except Exception:
                 pass  # a table type without its library, in whatever words: who needs it will be told
     _ = view.configuration.database.families
+    view.configuration.database.foreign("")
     for name in view.configuration.settings.values:
         try:
             view.text(name)

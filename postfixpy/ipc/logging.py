@@ -44,8 +44,8 @@ class Parameters(Protocol):
 
 
 def task(program: str, view: Parameters | None = None) -> str:
-    """The tag of a program: ``postfix/smtp``. $MAIL_LOGTAG comes before syslog_name (mail_task(3))."""
-    tag = os.environ.get("MAIL_LOGTAG") or (view.syslog_name if view is not None else "postfix")
+    """The tag of a program: ``postfix/smtp``. $MAIL_LOGTAG is for the time before main.cf is read (mail_task(3))."""
+    tag = view.syslog_name if view is not None else os.environ.get("MAIL_LOGTAG") or "postfix"
     return f"{tag}/{os.path.basename(program) or program}"
 
 
@@ -235,8 +235,8 @@ def install(program: str, view: Parameters | None = None, *, fallback: bool = Fa
     """Make this process log as `program`; once at start without `view`, and again when main.cf has been read.
 
     `fallback`: a command or the master, which may write to the log file itself. `tag` replaces the usual one. Exports
-    $POSTLOG_SERVICE and $POSTLOG_HOSTNAME for child processes. Raises FatalError for a bad maillog_file or
-    syslog_facility.
+    $POSTLOG_SERVICE, $POSTLOG_HOSTNAME and $MAIL_LOGTAG for child processes. Raises FatalError for a bad maillog_file
+    or syslog_facility.
     """
     tag = tag or task(program, view)
     environ = os.environ
@@ -244,6 +244,7 @@ def install(program: str, view: Parameters | None = None, *, fallback: bool = Fa
     maillog_file = ""
     if view is not None:
         maillog_file, host = view.maillog_file, view.myhostname
+        environ["MAIL_LOGTAG"] = view.syslog_name
         service = f"{view.queue_directory}/public/{view.postlog_service_name}" if maillog_file else ""
         if maillog_file:
             check_prefixes(maillog_file, view.maillog_file_prefixes)

@@ -6,6 +6,7 @@ written to releases before `since`. Reading is strict, as in Postfix: every attr
 """
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
@@ -23,6 +24,45 @@ from .attributes import (
 
 Release = tuple[int, int]
 CURRENT: Release = (3, 11)
+ANNOUNCED: Release = (3, 6)
+"""Since when services say first which protocol they speak. Before, only delivery agents and cleanup said something."""
+
+
+def system_release() -> Release:
+    """The release of the mail system that this process belongs to: $POSTFIXPY_VERSION, or the newest."""
+    text = os.environ.get("POSTFIXPY_VERSION")
+    if not text:
+        return CURRENT
+    from postfixpy.config.parameters import parse_release
+
+    return parse_release(text)
+
+
+def announcement(protocol: str, release: Release, *more: tuple[str, Value]) -> bytes:
+    """What a service of `release` says first: the name of its protocol, and `more` in the same list."""
+    if release >= ANNOUNCED:
+        return encode([("protocol", protocol), *more])
+    if protocol == "delivery_request_protocol":
+        return encode([("status", 0)])
+    return encode(more) if more else b""
+
+
+def check_announcement(pairs: Sequence[Pair], protocol: str, release: Release, peer: str) -> list[Pair]:
+    """What follows the name of the protocol in the list that a service says first. Raises ProtocolError."""
+    expected = "protocol" if release >= ANNOUNCED else "status"
+    if release < ANNOUNCED and protocol != "delivery_request_protocol":
+        return list(pairs)
+    if not pairs or pairs[0][0] != expected:
+        found = pairs[0][0] if pairs else "(list terminator)"
+        raise ProtocolError(f"unexpected attribute {found} from {peer} (expecting: {expected})")
+    if expected == "protocol" and pairs[0][1] != protocol:
+        raise ProtocolError(f"unexpected protocol {pairs[0][1]} from {peer} (expected: {protocol})")
+    return list(pairs[1:])
+
+
+def is_silent(protocol: str, release: Release) -> bool:
+    """Whether a service of `release` waits for its client to speak first."""
+    return release < ANNOUNCED and protocol not in ("delivery_request_protocol", "cleanup_protocol")
 
 
 def attribute(

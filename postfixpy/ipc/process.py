@@ -21,9 +21,10 @@ from postfixpy.errors import FatalError, describe
 from .accept import AcceptLock, Listeners, accept
 from .attributes import ProtocolError
 from .channel import Channel
-from .doorkeeper import OUR_MASTER
+from .installed import OUR_MASTER
 from .jail import drop_privileges
 from .master_status import AVAIL, LISTEN, STATUS, TAKEN, Status
+from .message import announcement
 from .passed import receive_passed
 from .requests import Requests
 from .service import Context, Service
@@ -245,8 +246,8 @@ class Process:
         if self._ending:
             channel.drain_requests()
         try:
-            if self.service.announcement:
-                channel.write(self.service.announcement)
+            if self.service.protocol:
+                channel.write(announcement(self.service.protocol, self._view.release))
             await self.service.serve(channel)
         except ProtocolError as error:
             log.warning(str(error))

@@ -42,8 +42,8 @@ class Context:
 class Service:
     """Base of the services. Construct, `pre_jail`, (chroot, setuid), `start`, then `serve` per client, `stop`."""
 
-    announcement: ClassVar[bytes] = b""
-    """Sent to every client as it connects; empty: the service sends its own."""
+    protocol: ClassVar[str] = ""
+    """Its name is announced to every client as it connects; empty: the service does so itself."""
 
     triggers: ClassVar[bool] = False
     """Clients send request bytes ("W" wake up...) and hang up: `triggered` is called instead of `serve`."""

@@ -101,7 +101,10 @@ class Proxy(NetworkTable):
         self.timeout = float(getattr(settings, "ipc_timeout", 3600))
         self.idle = float(getattr(settings, "ipc_idle", 5))
         self.server_flags = Flags.FIXED
-        self.instances = getattr(settings, "release", (3, 11)) >= (3, 11)
+        release = getattr(settings, "release", (3, 11))
+        self.announced = release >= (3, 6)
+        """Whether the service says first which protocol it speaks."""
+        self.instances = release >= (3, 11)
         """Whether requests name the flags of the instance beside those of the request, as since Postfix 3.11."""
         # The server folds keys and checks UTF-8; it is told how by the flags.
         self.utf8 = self.fold = False
@@ -129,7 +132,8 @@ class Proxy(NetworkTable):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(min(self.timeout, 10))
             connection.connect(self.path)
-            _read_blocking(connection)  # the announcement
+            if self.announced:
+                _read_blocking(connection)
             connection.sendall(encode(("request", "open"), ("table", self.label), (name, int(self.flags))))
             reply = _read_blocking(connection)
             return number(reply, "status"), number(reply, "flags")
@@ -198,6 +202,8 @@ class Proxy(NetworkTable):
 
     async def _connect(self) -> Stream:
         stream = await connect_unix(self.path, self.timeout)
+        if not self.announced:
+            return stream
         try:
             announced = await read_attributes(stream)
         except BaseException:

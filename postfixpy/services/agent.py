@@ -52,7 +52,7 @@ class Job:
 class DeliveryAgent(Service):
     """Base of the delivery agents."""
 
-    announcement = delivery.ANNOUNCEMENT
+    protocol = delivery.PROTOCOL
 
     filter_parameter: ClassVar[str] = ""
     """The delivery status filter's parameter, such as "pipe_delivery_status_filter"; "" for agents without one."""

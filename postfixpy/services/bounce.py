@@ -66,7 +66,7 @@ class Posting(Protocol):
 class Bounce(Service):
     """The service. `now` gives seconds since the epoch."""
 
-    announcement = wire.ANNOUNCEMENT
+    protocol = wire.PROTOCOL
     unlimited = True
 
     def __init__(self, context: Context, now: Callable[[], float] = time.time) -> None:

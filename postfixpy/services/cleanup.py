@@ -36,6 +36,7 @@ from postfixpy.ipc.cleanup import (
     Flags,
 )
 from postfixpy.ipc.disposition import Reporter, now_us
+from postfixpy.ipc.message import announcement
 from postfixpy.ipc.rewrite import RewriteClient
 from postfixpy.ipc.service import Service
 from postfixpy.ipc.trigger import WAKEUP, send_trigger
@@ -60,7 +61,7 @@ _HIDDEN = (Kind.POINTER, Kind.PADDING)
 class Cleanup(Service):
     """The service. One connection is one message."""
 
-    announcement: ClassVar[bytes] = b""  # it holds the queue id
+    protocol: ClassVar[str] = ""  # it is announced with the queue id
     unlimited: ClassVar[bool] = True
 
     async def pre_jail(self) -> None:
@@ -122,7 +123,7 @@ class Session:
         kept = False
         try:
             self._remove_spurious_logs()
-            self.channel.send(("protocol", PROTOCOL), ("queue_id", self.mail.queue_id))
+            self.channel.write(announcement(PROTOCOL, self.channel.release, ("queue_id", self.mail.queue_id)))
             await self._receive()
             kept = await self._finish()
             self.channel.send_message(CleanupResult(self.mail.errors, self.mail.reason))

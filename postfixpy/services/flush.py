@@ -67,7 +67,7 @@ def log_name(site: str) -> str | None:
 class Flush(Service):
     """The service. `now` gives seconds since the epoch."""
 
-    announcement = wire.ANNOUNCEMENT
+    protocol = wire.PROTOCOL
     unlimited = True
 
     def __init__(self, context: Context, now: Callable[[], float] = time.time) -> None:

@@ -18,7 +18,7 @@ from postfixpy import log
 from postfixpy.config import Configuration, MasterEntry, View, load
 from postfixpy.errors import FatalError
 from postfixpy.ipc import logging
-from postfixpy.ipc.doorkeeper import OUR_MASTER
+from postfixpy.ipc.installed import OUR_MASTER
 from postfixpy.ipc.launch import command_line
 from postfixpy.ipc.master_status import FLOW_READ, FLOW_WRITE, LISTEN, SIZE, STATUS, unpack
 

@@ -1,14 +1,26 @@
-"""Runs a daemon by its program name: what master starts, and what the executables of ``postfixpy link`` call."""
+"""Runs a daemon by its program name: what master starts, and what the executables of ``postfixpy link`` call.
+
+Under a real Postfix the release is that of the master that started us, or, without one, of the master beside our
+executable: parameters, internal protocols and texts follow it. $POSTFIXPY_VERSION says otherwise.
+"""
 
 import importlib
 import os
+import sys
+
+from postfixpy.ipc import installed
+from postfixpy.ipc.installed import OUR_MASTER
 
 from . import PROGRAMS
 
 
 def main(argv: list[str]) -> int:
     """Run the service class that `PROGRAMS` has for the base name of argv[0]. Returns the exit status."""
-    if _under_real_master(argv):
+    if OUR_MASTER not in os.environ and not os.environ.get("POSTFIXPY_VERSION"):
+        found = installed.release(os.path.dirname(sys.argv[0]))
+        if found:
+            os.environ["POSTFIXPY_VERSION"] = found
+    if _serves_many_under_real_master(argv):
         from postfixpy.ipc.doorkeeper import split
 
         split()
@@ -19,9 +31,8 @@ def main(argv: list[str]) -> int:
     return run(argv, getattr(importlib.import_module(f"postfixpy.services.{module}"), name))
 
 
-def _under_real_master(argv: list[str]) -> bool:
+def _serves_many_under_real_master(argv: list[str]) -> bool:
     """Whether a Postfix master started us for a service that may serve several clients at once."""
-    from postfixpy.ipc.doorkeeper import OUR_MASTER
     from postfixpy.ipc.service_options import LETTERS
     from postfixpy.options import OptionError, parse
 

@@ -45,7 +45,7 @@ def encode_message(message: Message, *, modern: bool = True) -> Iterator[bytes]:
 class Showq(Service):
     """The showq service."""
 
-    announcement = encode([("protocol", PROTOCOL)])
+    protocol = PROTOCOL
 
     async def serve(self, channel: Channel) -> None:
         """List the queue to one client; a client that hangs up is no error. Raises FatalError."""

@@ -135,9 +135,9 @@ async def hand_over(job: Job, effect: effects.PassOn, timeout: float) -> int:
         raise FatalError(f"connect #{_CONNECT_TRIES} to subsystem {path}")
     text = "mail transport unavailable"
     try:
-        await channel.read_announcement("delivery_request_protocol")
+        await channel.read_announcement(delivery.PROTOCOL)
         text = "unknown mail transport error"
-        channel.write(delivery.pack(request))
+        channel.write(delivery.pack(request, channel.release))
         result = await channel.read(delivery.Result)
     except ProtocolError as error:
         log.warning(str(error))

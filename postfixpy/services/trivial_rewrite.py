@@ -21,8 +21,8 @@ from postfixpy.ipc.attributes import Pair
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.message import Message
 from postfixpy.ipc.rewrite import (
-    ANNOUNCEMENT,
     LOCAL,
+    PROTOCOL,
     REMOTE,
     RESOLVE,
     RESOLVE_CLASS_DEFAULT,
@@ -83,7 +83,7 @@ class OwnAddresses:
 class TrivialRewrite(Service):
     """The service. `clock` is for tests."""
 
-    announcement = ANNOUNCEMENT
+    protocol = PROTOCOL
 
     def __init__(self, context: Context, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(context)

@@ -10,13 +10,12 @@ import os
 import sys
 
 from postfixpy.errors import FatalError
-from postfixpy.ipc.attributes import encode
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.service import Context, Service
 
 
 class Echo(Service):
-    announcement = encode([("protocol", "echo_protocol")])
+    protocol = "echo_protocol"
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

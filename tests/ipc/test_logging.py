@@ -64,8 +64,9 @@ def test_json():
 def test_the_tag(tmp_path, monkeypatch):
     assert logging.task("/usr/sbin/postlog") == "postfix/postlog"
     assert logging.task("smtp", view(tmp_path, syslog_name="postfix/relay")) == "postfix/relay/smtp"
-    monkeypatch.setenv("MAIL_LOGTAG", "two")
-    assert logging.task("smtp", view(tmp_path)) == "two/smtp"
+    monkeypatch.setenv("MAIL_LOGTAG", "two")  # what master has: for the time before main.cf has been read
+    assert logging.task("smtp") == "two/smtp"
+    assert logging.task("smtp", view(tmp_path, syslog_name="postfix/relay")) == "postfix/relay/smtp"
 
 
 def listen(path):

@@ -5,6 +5,7 @@ import asyncio
 from postfixpy.ipc import delivery
 from postfixpy.ipc.attributes import parse
 from postfixpy.ipc.channel import Channel
+from postfixpy.ipc.message import announcement
 from postfixpy.ipc.service import Context
 from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
 from postfixpy.mail.queue import Queue
@@ -47,7 +48,7 @@ async def serve(agent, data, *, hang_up=False, count=2):
 
         async def work(self):
             try:
-                self.write(agent.announcement)
+                self.write(announcement(agent.protocol, self.release))
                 await agent.serve(self)
                 served.set_result(None)
             except Exception as error:

@@ -1,22 +1,22 @@
 import subprocess
 import sys
 
-from postfixpy.services.run import _under_real_master
+from postfixpy.services.run import _serves_many_under_real_master
 from tests.ipc.processes import configuration, environment
 
 
 def test_a_doorkeeper_only_under_a_real_master(monkeypatch):
     monkeypatch.delenv("POSTFIXPY_MASTER", raising=False)
     monkeypatch.delenv("GENERATION", raising=False)
-    assert not _under_real_master(["smtp", "-t", "unix"])
+    assert not _serves_many_under_real_master(["smtp", "-t", "unix"])
     monkeypatch.setenv("GENERATION", "1")
-    assert _under_real_master(["smtp", "-t", "unix"])
-    assert _under_real_master(["bounce", "-z", "-t", "unix"])
-    assert not _under_real_master(["qmgr", "-l", "-t", "unix"])
-    assert not _under_real_master(["smtp", "-S"])
-    assert not _under_real_master(["smtp", "-Q"])
+    assert _serves_many_under_real_master(["smtp", "-t", "unix"])
+    assert _serves_many_under_real_master(["bounce", "-z", "-t", "unix"])
+    assert not _serves_many_under_real_master(["qmgr", "-l", "-t", "unix"])
+    assert not _serves_many_under_real_master(["smtp", "-S"])
+    assert not _serves_many_under_real_master(["smtp", "-Q"])
     monkeypatch.setenv("POSTFIXPY_MASTER", "1")
-    assert not _under_real_master(["smtp", "-t", "unix"])
+    assert not _serves_many_under_real_master(["smtp", "-t", "unix"])
 
 
 def test_a_program_by_name(tmp_path):
