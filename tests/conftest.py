@@ -1,10 +1,12 @@
 """No test skips silently: with POSTFIXPY_NO_SKIPS set (.ci/run), a test that skips for want of something fails."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import settings
+
+from postfixpy import log
 
 # The same examples in every run of CI: what lands is what was tested. A developer's runs look further each time.
 settings.register_profile("ci", derandomize=True)
@@ -30,3 +32,16 @@ def pytest_runtest_makereport(
             report.outcome = "failed"
             report.longrepr = f"skipped, which is not allowed here: {reason}"
     return report
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[str]]:
+    """The log of the test, a line each, with its severity unless that is info."""
+    found: list[str] = []
+
+    def sink(severity: str, text: str) -> None:
+        found.append(text if severity == "info" else f"{severity}: {text}")
+
+    previous = log.set_sink(sink)
+    yield found
+    log.set_sink(previous)

@@ -39,6 +39,8 @@ class Edge:
             effects.Resolve: self._resolve,
             effects.Native: self._native,
             effects.Find: self._find,
+            effects.Store: self._store,
+            effects.Compute: self._compute,
             effects.CacheFind: self._cache_find,
             effects.CacheSave: self._cache_save,
         }
@@ -109,6 +111,18 @@ class Edge:
     @staticmethod
     async def _find(effect: effects.Find) -> str | None:
         return await effect.table.find(effect.key)
+
+    @staticmethod
+    async def _store(effect: effects.Store) -> None:
+        table, key, value = effect.table, effect.key, effect.value
+        if value is None:
+            await asyncio.to_thread(table.remove, key)
+        else:
+            await asyncio.to_thread(table.update, key, value)
+
+    @staticmethod
+    async def _compute(effect: effects.Compute) -> Any:
+        return await asyncio.to_thread(effect.function)
 
     async def _cache_find(self, effect: effects.CacheFind) -> Any:
         return self.pool.find(effect)

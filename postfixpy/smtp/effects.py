@@ -9,7 +9,7 @@ The driver sends the effect's result back, or throws its error in:
 * `postfixpy.lookup.table.TableError` from `Find`.
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -156,6 +156,34 @@ class Find(Effect["str | None"]):
 
     table: Table
     key: str
+
+
+@dataclass(slots=True)
+class Store(Effect[None]):
+    """Store `value` under `key`; None deletes the key. Raises TableError."""
+
+    table: Table
+    key: str
+    value: str | None
+
+
+@dataclass(slots=True)
+class Compute(Effect[Any]):
+    """What `function` returns; it may take long, so that it does not run in the event loop. Raises what it raises."""
+
+    function: Callable[[], Any]
+
+
+@dataclass(slots=True)
+class FetchToken(Effect[str]):
+    """An access token of OAuth 2.0 for `user`, as the file `source` says. Raises postfixpy.sasl.oauth2.TokenError.
+
+    `refused` is a token that the server did not take: the result is another, if one can be had.
+    """
+
+    source: str
+    user: str
+    refused: str = ""
 
 
 def ask(search: TableSearch[T]) -> Run[T]:

@@ -232,7 +232,7 @@ def _keywords(d: Delivery, s: Session, reply: Reply) -> Run[None]:
             elif number and len(number[0]) < 20 and int(number[0]) < 1 << 63:
                 s.size_limit = int(number[0])
         elif keyword == "AUTH" and view.smtp_sasl_auth_enable:
-            sasl.note_mechanisms(d, s, arguments)
+            yield from sasl.note_mechanisms(d, s, arguments)
 
 
 def _server_name(d: Delivery, s: Session, name: str) -> Run[None]:

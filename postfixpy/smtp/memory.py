@@ -13,6 +13,7 @@ from postfixpy import log
 from postfixpy.dns import message
 from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
+from postfixpy.sasl.mechanism import TokenError
 
 from . import effects
 from .edge import outcome_of
@@ -249,6 +250,10 @@ def _raw(name: str, kind: str, data: str) -> message.Raw | None:
     return message.Raw(name, rtype, 1, 3600, data, numbers)
 
 
+def _no_token(effect: effects.FetchToken) -> str:
+    raise TokenError("there are no tokens here")
+
+
 class Memory:
     """Drives a generator.
 
@@ -272,6 +277,7 @@ class Memory:
         self.passed: list[effects.PassOn] = []
         self.corrupt = False
         self.pool = Pool(clock, lambda link: None)
+        self.fetch_token: Callable[[effects.FetchToken], str] = _no_token
 
     def run(self, generator: Run[T]) -> T:
         """Drive `generator` to its end."""
@@ -301,6 +307,15 @@ class Memory:
             self.clock.now += effect.seconds
         elif isinstance(effect, effects.Find):
             return finish(effect.table.find(effect.key))
+        elif isinstance(effect, effects.Store):
+            if effect.value is None:
+                effect.table.remove(effect.key)
+            else:
+                effect.table.update(effect.key, effect.value)
+        elif isinstance(effect, effects.Compute):
+            return effect.function()
+        elif isinstance(effect, effects.FetchToken):
+            return self.fetch_token(effect)
         elif isinstance(effect, effects.Resolve):
             lookup = self.resolver.lookup(effect.name, effect.rtype, options=effect.options, dnssec=effect.dnssec)
             return finish(lookup)

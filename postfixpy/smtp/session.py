@@ -10,6 +10,8 @@ from .states import State
 from .stream import Stream
 
 if TYPE_CHECKING:
+    from postfixpy.tls.handshake import TLSState
+
     from .policy import Policy
     from .settings import Settings
 
@@ -33,6 +35,8 @@ class Session:
     errors      classes of trouble met: "protocol", "data"
     forbidden   nothing more may be said: not even QUIT
     verbose     log what is said (debug_peer_list)
+    tls         what the TLS handshake came to, None in plaintext
+    mechanisms  what the server's AUTH lines offer, a text each
     """
 
     def __init__(
@@ -60,12 +64,16 @@ class Session:
         self.size_limit = 0
         self.server_name = ""
         self.reuse_count = 0
-        self.in_tls = False
+        self.tls: TLSState | None = None
         self.forbidden = False
         self.verbose = False
         self.transcript: list[str] = []
         self.errors: set[str] = set()
         self.mechanisms: list[str] = []
+
+    @property
+    def in_tls(self) -> bool:
+        return self.tls is not None
 
     def has(self, feature: int) -> bool:
         return bool(self.features & feature)
@@ -94,11 +102,12 @@ class Session:
         view = self.settings.view
         self.stream.set_limit(getattr(view, state.limit), deadline=view.smtp_per_request_deadline, rate=rate)
 
-    def command(self, text: str) -> None:
-        """Put a command into the output."""
-        self.transcript.append(f"Out: {text}")
+    def command(self, text: str, shown: str | None = None) -> None:
+        """Put a command into the output. `shown` is what transcripts and logs have for one that holds secrets."""
+        shown = text if shown is None else shown
+        self.transcript.append(f"Out: {shown}")
         if self.verbose:
-            log.info(f"> {self.namaddrport}: {text}")
+            log.info(f"> {self.namaddrport}: {shown}")
         self.stream.put(text.encode("utf-8", "surrogateescape") + b"\r\n")
 
     def reply(self) -> Run[Reply]:

@@ -56,6 +56,7 @@ class Settings:
         self.log_tls: bool = self.release >= (3, 11) and view.smtp_log_tls_feature_status
         self.random = rng or random.Random()
         self.line_length_limit: int = view.line_length_limit
+        self.auth_cache: Table | None = None
         if view.smtp_sasl_auth_enable:
             self._check_sasl()
         self._notice_level()
@@ -82,6 +83,8 @@ class Settings:
         if self.view.smtp_sasl_type != "cyrus":
             log.warning(f"unsupported SASL client implementation: {self.view.smtp_sasl_type}")
             raise FatalError("SASL library initialization")
+        if self.view.smtp_sasl_auth_cache_name:
+            self.auth_cache = _open_auth_cache(self.view)
 
     def name(self, parameter: str) -> str:
         """The name of an ``smtp_`` parameter as texts show it: in LMTP mode that of its mirror."""
@@ -169,7 +172,7 @@ class Settings:
         text = view.use_srv_lookup
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
         text = view.smtp_sasl_mechanism_filter
-        self._mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
+        self.mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
         text = view.debug_peer_list if view.debug_peer_level > 0 else ""
         parent = bool(text) and matches_parent("debug_peer_list", view)
         self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
@@ -184,11 +187,6 @@ class Settings:
                 if table.changed():
                     return f"{table.kind}:{table.label}"
         return None
-
-    def sasl_mechanisms(self, offered: list[str]) -> list[str]:
-        """Those of the mechanisms that smtp_sasl_mechanism_filter lets through."""
-        chosen = self._mechanism_filter
-        return [word for word in offered if chosen is None or chosen.match(word)]
 
     def wants_srv(self, service: str) -> Run[bool]:
         """Whether destinations with this service are looked up by SRV records."""
@@ -227,6 +225,26 @@ class Settings:
     def family_rank(self, rtype: int) -> int:
         """Where a record type stands in the order of smtp_address_preference."""
         return self._ranks[rtype == AAAA]
+
+
+def _open_auth_cache(view: "View") -> Table:
+    """The table of smtp_sasl_auth_cache_name. Raises FatalError.
+
+    Where no proxymap service runs, and the table is of a type that one process cannot update while others read it, the
+    refusals are remembered in the process.
+    """
+    name = view.smtp_sasl_auth_cache_name
+    if re.search(r"[, \t\r\n]", name):
+        raise FatalError(f'SASL authentication cache name "{name}" contains multiple values')
+    if not name.startswith("proxy:"):
+        raise FatalError(f'SASL authentication cache name "{name}" must start with "proxy:')
+    flags = Flags.DUP_REPLACE | Flags.SYNC_UPDATE | Flags.UTF8_REQUEST
+    try:
+        return open_table(name, view, flags=flags, surrogates=False, writable=True)
+    except FatalError as error:
+        if "requires O_RDONLY access mode" not in str(error):
+            raise
+    return open_table(f"internal:{name}", view, flags=flags, surrogates=False, writable=True)
 
 
 def parse_flags(words: Sequence[str]) -> str:

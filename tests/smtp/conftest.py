@@ -1,12 +1,12 @@
 """What the tests of the client share: settings from a few lines of main.cf, and deliveries in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from postfixpy import config, log
+from postfixpy import config
 from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
 from postfixpy.mail.outcome import Outcome
 from postfixpy.smtp import agent
@@ -80,16 +80,3 @@ def make_world(make_settings: MakeSettings) -> Callable[..., World]:
         return World(make_settings(text, **options), servers or {}, list(zone))
 
     return make
-
-
-@pytest.fixture
-def log_lines() -> Iterator[list[str]]:
-    """The log of the test, a line each, with its severity unless that is info."""
-    found: list[str] = []
-
-    def sink(severity: str, text: str) -> None:
-        found.append(text if severity == "info" else f"{severity}: {text}")
-
-    previous = log.set_sink(sink)
-    yield found
-    log.set_sink(previous)
