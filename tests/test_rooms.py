@@ -10,7 +10,7 @@ BELOW = {
     "lookup": {"config"},
     "mail": {"lookup", "config"},
     "dns": {"mail", "lookup", "config"},
-    "tls": {"mail", "lookup", "config"},
+    "tls": {"dns", "mail", "lookup", "config"},
     "sasl": {"mail", "lookup", "config"},
     "ipc": {"mail", "lookup", "config"},
     "smtp": {"sasl", "tls", "dns", "ipc", "mail", "lookup", "config"},

@@ -55,6 +55,7 @@ class TLSRequest:
     raw_key     ask for a raw public key where the level and the library allow it (smtp_tls_enable_rpk)
     failure     the type of an MTA-STS failure (``policy_failure=``): the certificate must not match; "" if none
     session_id  the key of the session cache, for the log; "" when sessions are not kept
+    cache       name of the session cache for the log, "smtp" or "lmtp"
     session     a session of an earlier connection (`TLSState.session`), b"" if none
     log         bits of postfixpy.tls.loglevel
     """
@@ -73,6 +74,7 @@ class TLSRequest:
     raw_key: bool = False
     failure: str = ""
     session_id: str = ""
+    cache: str = "smtp"
     session: bytes = b""
     log: int = 0
 
@@ -117,7 +119,7 @@ class TLSState:
 
     level       the final level: DANE without a usable record became ENCRYPT
     protocol    "TLSv1.3"; cipher its name; bits and algorithm_bits as in the log line
-    key_exchange, signature, digest, client_signature, client_digest   TLS 1.3 only
+    key_exchange, signature, digest, client_signature, client_digest   TLS 1.3 only; signature_raw: by a bare key
     summary     the last part of the log line, ``TLSv1.3 with cipher ... server-digest SHA256``
     line        the whole line as logged: ``Untrusted TLS connection established to ...: TLSv1.3 with ...``
     certificate whether the server sent one; raw_key: whether it sent a bare key instead
@@ -141,8 +143,10 @@ class TLSState:
     algorithm_bits: int = 0
     key_exchange: KeyInfo = NO_KEY
     signature: KeyInfo = NO_KEY
+    signature_raw: bool = False
     digest: str = ""
     client_signature: KeyInfo = NO_KEY
+    client_signature_raw: bool = False
     client_digest: str = ""
     summary: str = ""
     line: str = ""
