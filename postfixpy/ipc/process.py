@@ -120,7 +120,7 @@ class Process:
 
     def _master_gone(self) -> None:
         self._loop.remove_reader(STATUS)
-        self.end("master disconnect")
+        self._last_datagrams("master disconnect")
 
     def _arm_idle(self) -> None:
         if self._idle is not None:
@@ -272,13 +272,14 @@ class Process:
     def _bug(self, error: Exception) -> None:
         log.panic(f"service {self.context.service}: {describe(error)}")
 
-    def _last_datagrams(self) -> None:
-        """The mail system is ended: what was sent before that is still read, then the process ends."""
+    def _last_datagrams(self, why: str = "terminated") -> None:
+        """The mail system has ended: what was sent before that is still read, then the process ends."""
         if self._ending:
             return
-        for n in range(self._options.sockets):
-            self._requests.read_datagrams(LISTEN + n)
-        self.end("terminated")
+        if self.service.datagrams:
+            for n in range(self._options.sockets):
+                self._requests.read_datagrams(LISTEN + n)
+        self.end(why)
 
     async def _stand_alone(self) -> None:
         async with standard_streams() as client:

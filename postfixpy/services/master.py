@@ -126,6 +126,7 @@ def _supervise(
         supervisor.end_after(int(exit_time) if exit_time.isdecimal() else 0)
     supervisor.catch_signals()
     supervisor.configure()
+    logger.close()  # what was logged until now may have gone to the postlogd of a master that was killed
     log.info(f"daemon started -- version {view.mail_version}, configuration {config.directory}")
     if monitor >= 0:
         os.write(monitor, b"\0")

@@ -164,6 +164,23 @@ def test_datagrams(start, tmp_path):
     until(lambda: _seen(tmp_path) == b"onetwo")
 
 
+def test_datagrams_that_came_before_the_master_went_are_read(start, tmp_path):
+    service = start("datagrams", "-l", "-t", "unix-dgram", f"file={tmp_path}/seen", kind=socket.SOCK_DGRAM)
+    from postfixpy.ipc.logging import connect_datagram
+
+    sock = connect_datagram(service.path)
+    assert sock is not None
+    with sock:
+        sock.send(b"one")
+        until(lambda: _seen(tmp_path) == b"one")
+        os.kill(service.pid, signal.SIGSTOP)
+        service.status.close()  # the process learns of both at once, and of the master first
+        sock.send(b"two")
+    os.kill(service.pid, signal.SIGCONT)
+    assert service.wait() == 0
+    assert _seen(tmp_path) == b"onetwo"
+
+
 def test_fifo(start, tmp_path):
     service = start("echo", "-Q")  # its listener is not used
     service.wait()
