@@ -197,6 +197,64 @@ class Channel(asyncio.Protocol):
         """Queue typed messages."""
         self.write(b"".join(message.encode(self.release) for message in messages))
 
+    # Descriptors
+
+    def hold_input(self) -> None:
+        """Leave what comes next in the socket: a descriptor, which a plain read would lose (`receive_descriptor`)."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    async def receive_descriptor(self) -> int:
+        """The descriptor that the peer sends with one byte, and to which `hold_input` was the prelude.
+
+        Raises ProtocolError.
+        """
+        sock = self._own_socket()
+        try:
+            await self._until_ready(sock, write=False)
+            _, received, _, _ = socket.recv_fds(sock, 1, 1)
+        except OSError as error:
+            raise ProtocolError(f"{os.strerror(error.errno or 0)} on {self.peer} while receiving it") from None
+        finally:
+            sock.close()
+            if self.transport is not None and not self.transport.is_closing() and not self._paused_reading:
+                self.transport.resume_reading()
+        if not received:
+            raise ProtocolError(f"no file descriptor from {self.peer}")
+        os.set_inheritable(received[0], False)
+        return received[0]
+
+    async def send_descriptor(self, descriptor: int) -> None:
+        """Send the peer a copy of a descriptor. What was written before must have been taken. Raises ProtocolError."""
+        sock = self._own_socket()
+        try:
+            await self._until_ready(sock, write=True)
+            socket.send_fds(sock, [b"\0"], [descriptor])
+        except OSError as error:
+            raise ProtocolError(f"{os.strerror(error.errno or 0)} on {self.peer} while sending it") from None
+        finally:
+            sock.close()
+
+    def _own_socket(self) -> socket.socket:
+        """A second socket object for the connection: the transport guards its own."""
+        if self.transport is None or self.transport.is_closing():
+            raise ProtocolError(f"premature end-of-input on {self.peer}")
+        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        sock.setblocking(False)
+        return sock
+
+    async def _until_ready(self, sock: socket.socket, *, write: bool) -> None:
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        (loop.add_writer if write else loop.add_reader)(sock.fileno(), ready.set)
+        try:
+            async with asyncio.timeout(self.timeout):
+                await ready.wait()
+        except TimeoutError:
+            raise ProtocolError(f"timeout on {self.peer} while passing a descriptor") from None
+        finally:
+            (loop.remove_writer if write else loop.remove_reader)(sock.fileno())
+
     async def drain(self) -> None:
         """Wait until the peer has taken most of what is queued. Raises ProtocolError when it hung up."""
         if self._drain is not None:

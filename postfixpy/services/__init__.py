@@ -13,6 +13,7 @@ PROGRAMS: dict[str, str] = {
     "pickup": "pickup:Pickup",
     "postlogd": "postlogd:Postlogd",
     "qmgr": "qmgr:QueueManager",
+    "scache": "scache:Scache",
     "showq": "showq:Showq",
     "smtp": "smtp:Smtp",
     "trivial-rewrite": "trivial_rewrite:TrivialRewrite",

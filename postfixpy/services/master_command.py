@@ -30,7 +30,6 @@ CONSEQUENCES = {
     "proxymap": "proxy: tables are unavailable, and mail that needs them is deferred",
     "qmqpd": "connections to it are refused",
     "qmgr": "mail stays in the queue",
-    "scache": "connections are not kept between processes",
     "showq": "the queue cannot be listed through it",
     "smtpd": "connections to it are refused",
     "spawn": "connections to it are refused",
@@ -42,7 +41,7 @@ CONSEQUENCES = {
 AS_ROOT = ("local", "pipe", "postscreen", "spawn", "tlsmgr", "verify", "virtual")
 """Real daemons that end with "fatal: set_eugid: seteuid(0): Operation not permitted" when they are not started by root.
 
-Of the others anvil, dnsblog, flush, proxymap, scache and tlsproxy work as any user (seen with 3.7.11).
+Of the others anvil, dnsblog, flush, proxymap and tlsproxy work as any user (seen with 3.7.11).
 """
 
 AS_MAIL_OWNER = ("qmqpd", "smtpd")

@@ -3,9 +3,10 @@
 The program's name chooses the mode (spec/smtp-client.md 2.1). The client itself is postfixpy.smtp; here it is joined
 to the mail system: requests come from the queue manager, outcomes go to the disposition.
 
-Differs from Postfix: one process serves many requests at once, so connections are kept in the process and not in
-scache(8); names, labels and time limits are the same. There is no TLS engine yet: opportunistic TLS goes out in
-plaintext, mandatory TLS is refused, both as in a Postfix whose TLS library cannot start.
+Differs from Postfix: one process serves many requests at once, so connections are kept in the process, and go to
+scache(8) only when the process ends (`lending`); names, labels and time limits are the same. There is no TLS engine
+yet: opportunistic TLS goes out in plaintext, mandatory TLS is refused, both as in a Postfix whose TLS library cannot
+start.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
 from postfixpy.mail.records import RecordFile
 from postfixpy.services.agent import DeliveryAgent, Job
+from postfixpy.services.lending import Lending
 from postfixpy.smtp import agent, effects, notice
 from postfixpy.smtp.content import QueueFileSource
 from postfixpy.smtp.delivery import Delivery
@@ -75,6 +77,8 @@ class Smtp(DeliveryAgent):
             ttl=view.ipc_ttl,
         )
         self.edge = Edge(resolver, {effects.Rewrite: self._rewrite, effects.Notify: self._notify})
+        self.lending = Lending(self, self.edge, view)
+        self.edge.handlers |= {effects.CacheFind: self.lending.find, effects.CacheSave: self.lending.save}
 
     async def deliver(self, job: Job) -> int:
         source = QueueFileSource(RecordFile(job.file, job.file.path))
@@ -97,6 +101,7 @@ class Smtp(DeliveryAgent):
         return self.settings.tables_changed() or super().tables_changed()
 
     async def stop(self) -> None:
+        await self.lending.leave()
         self.edge.close()
         self.rewrite.close()
         await super().stop()

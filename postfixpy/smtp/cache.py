@@ -74,14 +74,18 @@ def _field(value: str | int) -> str:
 
 
 def _requirements(d: Delivery) -> list[str | int]:
-    """What newer releases put at the end of labels: REQUIRETLS level and whether SMTPUTF8 is needed."""
-    return [0, int(requires_smtputf8(d.request.sendopts))] if d.settings.release >= (3, 11) else []
+    """What newer releases put at the end of labels: REQUIRETLS level (3.11) and whether SMTPUTF8 is needed (3.8.20,
+    3.9.11, 3.10.12)."""
+    if d.settings.release < (3, 8):
+        return []
+    smtputf8 = int(requires_smtputf8(d.request.sendopts))
+    return [0, smtputf8] if d.settings.release >= (3, 11) else [smtputf8]
 
 
 def destination_label(d: Delivery, cached: Policy, level: int) -> str:
     """The label of the request's destination."""
     fields: list[str | int] = [d.settings.service, *_sender(d), cached.nexthop]
-    if d.settings.release >= (3, 11):
+    if d.settings.release >= (3, 8):
         fields += [level, *_requirements(d)]
     return "".join(map(_field, fields))
 

@@ -42,7 +42,7 @@ class Edge:
             effects.Store: self._store,
             effects.Compute: self._compute,
             effects.CacheFind: self._cache_find,
-            effects.CacheSave: self._cache_save,
+            effects.CacheSave: self.keep,
         }
         self.pool = Pool(time.time, lambda link: link.close())
         self._expiry: asyncio.TimerHandle | None = None
@@ -127,7 +127,8 @@ class Edge:
     async def _cache_find(self, effect: effects.CacheFind) -> Any:
         return self.pool.find(effect)
 
-    async def _cache_save(self, effect: effects.CacheSave) -> None:
+    async def keep(self, effect: effects.CacheSave) -> None:
+        """Keep a connection in the pool, and hang up when its time is over."""
         self.pool.save(effect)
         if self._expiry is None:
             self._expire()

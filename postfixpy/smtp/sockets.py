@@ -106,6 +106,11 @@ class Link:
         except OSError:
             return False
 
+    @property
+    def lendable(self) -> bool:
+        """Whether another process can go on with the connection by its descriptor alone: not when TLS is on it."""
+        return getattr(self, "tls", None) is None
+
     def close(self) -> None:
         self._stop_reading()
         if self._timer is not None:

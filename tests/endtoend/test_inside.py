@@ -58,3 +58,29 @@ def test_deliveries(release: str, chroot: bool) -> None:
         system.stop()
         system.wait(lambda: not system.processes("smtp"), "ours to end at the stop", 10)
         assert system.troubles() == []
+
+
+@pytest.mark.parametrize("release", releases())
+def test_connections_are_lent_to_the_real_smtp_and_by_it(release: str) -> None:
+    """One connection, four deliveries: by the real smtp, by ours, by ours, by the real one, each in a new process."""
+    command = "../../../local/libexec/smtp"
+    rows = [f"smtp unix - - n - 1 {command} -o max_use=1 -o syslog_name=postfix/turn"]
+    settings = {
+        "smtp_connection_cache_destinations": "example.com",
+        "smtp_connection_cache_time_limit": "60s",
+        "connection_cache_ttl_limit": "60s",
+    }
+    with RealPostfix(release, zone=ZONE, rows=rows, ours=["nothing"], **settings) as system:
+        sink = system.sink("10.0.0.1:25", options=["-v"])
+        place = system.path("/usr/local/libexec/smtp")
+        for number, program in enumerate(["real", "ours", "ours", "real"], 1):
+            place.unlink(missing_ok=True)
+            ours, real = "/usr/local/libexec/postfixpy/smtp", "/usr/lib/postfix/sbin/smtp"
+            place.symlink_to(ours if program == "ours" else real)
+            system.send("a@client.example", f"b{number}@example.com")
+            system.wait(lambda number=number: system.text().count("status=sent") == number, f"delivery {number}", 20)
+            system.wait(lambda: not system.processes("smtp"), "the process to end", 10)
+        found = re.findall(r"to=<b(\d)@example.com>, relay=\S+, (conn_use=\d, )?delay", system.text())
+        assert found == [("1", ""), ("2", "conn_use=2, "), ("3", "conn_use=3, "), ("4", "conn_use=4, ")]
+        assert system.troubles() == []
+        sink.kill()
