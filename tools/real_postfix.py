@@ -171,6 +171,7 @@ class RealPostfix(World):
     settings    main.cf
     rows        more lines for master.cf; a row whose service and type exist replaces the old one
     chroot      services are chrooted where Debian's master.cf says so; otherwise none is
+    whole       our whole system on the same configuration: our master, and real daemons only for what we do not have
     """
 
     def __init__(
@@ -181,9 +182,11 @@ class RealPostfix(World):
         zone: Sequence[str] = (),
         rows: Sequence[str] = (),
         chroot: bool = False,
+        whole: bool = False,
         **settings: str,
     ) -> None:
         super().__init__(release)
+        self.whole = whole
         try:
             self._install(ours, rows, chroot, settings)
             self._names = self.popen(
@@ -243,20 +246,26 @@ class RealPostfix(World):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _postfix(self, word: str, check: bool = True) -> None:
+        if self.whole:
+            self.ours("postfix", word, check=check)
+        else:
+            self.run("postfix", word, check=check)
+
     def start(self) -> None:
         """``postfix start``."""
         seen = len(self.text())
-        self.run("postfix", "start")
+        self._postfix("start")
         self.wait(lambda: "daemon started" in self.text()[seen:], "the start")
 
     def stop(self) -> None:
         """``postfix stop``."""
-        self.run("postfix", "stop", check=False)
+        self._postfix("stop", check=False)
 
     def reload(self) -> None:
         """``postfix reload``, until master has done it."""
         seen = self.text().count("reload -- version")
-        self.run("postfix", "reload")
+        self._postfix("reload")
         self.wait(lambda: self.text().count("reload -- version") > seen, "the reload")
 
     def sink(self, address: str, *rules: str, options: Sequence[str] = ()) -> "subprocess.Popen[str]":
