@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-load check reference setup clean
+.PHONY: demo test test-real test-load check compat compat-live record reference setup clean
 
 setup: $(VENV)/ready
 
@@ -27,6 +27,18 @@ test-load: setup
 
 check: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+# Every scenario that was recorded from the real Postfix, with our client: in memory; as a process (needs root).
+compat: setup
+	@$(BIN)/python tools/replay.py
+
+compat-live: setup
+	@$(BIN)/python tools/replay.py --live
+
+# Record all scenarios again from every installed Postfix (root; tools/real_root.py installs): nothing may differ.
+record: setup
+	@$(BIN)/python tools/record_smtp.py --write compat/scenarios
+	@git diff --stat --exit-code compat/scenarios
 
 # A page for each parameter: type, defaults by release, readers, our support, the scenarios that prove it.
 reference: setup

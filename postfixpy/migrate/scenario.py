@@ -21,11 +21,16 @@ Steps of a server:
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from postfixpy.smtp.memory import unescape
 
-__all__ = ["BASE", "Scenario", "Server", "escape", "normal_log", "parse", "show_wire", "unescape", "with_recording"]
+__all__ = [
+    "BASE", "Scenario", "Server", "escape", "files", "normal_log", "parse", "read", "read_text", "show_wire",
+    "unescape", "with_recording", "write_text",
+]  # fmt: skip
 
 BASE = """\
 compatibility_level = 3.6
@@ -107,7 +112,36 @@ def parse(text: str) -> Scenario:
             scenario.recorded |= dict.fromkeys(argument.split(), body.strip("\n") + "\n")
         else:
             raise ValueError(f"unknown section: {kind}")
+    scenario.requests = scenario.requests or [[]]
     return scenario
+
+
+def read(path: Path) -> Scenario:
+    """The scenario in a file. Raises ValueError, OSError."""
+    try:
+        return parse(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of a scenario file, any bytes of it."""
+    return path.read_text("utf-8", "surrogateescape")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a scenario file."""
+    path.write_text(text, "utf-8", "surrogateescape")
+
+
+def files(names: Sequence[str]) -> list[Path]:
+    """The files that are named, and all scenarios below the folders that are named. Raises FileNotFoundError."""
+    out: list[Path] = []
+    for path in map(Path, names):
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such file or folder")
+        out += sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+    return out
 
 
 def with_recording(text: str, release: str, recorded: str) -> str:

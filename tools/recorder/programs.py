@@ -64,8 +64,8 @@ def real(release: str) -> Installation:
     return Installation(release, "/usr/lib/postfix/sbin", str(real_root.root(release)))
 
 
-def ours(release: str) -> Installation:
-    """Our programs under their plain names, as those of a release; the folder is the caller's to remove."""
+def own_programs() -> str:
+    """A new folder with our programs under their plain names."""
     directory = tempfile.mkdtemp(prefix="daemons")
     for name in ("smtp", "lmtp"):
         path = Path(directory, name)
@@ -74,7 +74,7 @@ def ours(release: str) -> Installation:
             f"from postfixpy.services.run import main\nsys.exit(main([{name!r}, *sys.argv[1:]]))\n"
         )
         path.chmod(0o755)
-    return Installation(release, directory)
+    return directory
 
 
 class Process:
