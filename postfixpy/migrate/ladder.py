@@ -25,7 +25,9 @@ def ladder(expected: str, actual: str, left: str, right: str, *, width: int = 16
     """
     if expected == actual:
         return ""
-    rungs = list(_rungs(expected.splitlines(), actual.splitlines()))
+    if expected.endswith("\n") and actual.endswith("\n"):
+        expected, actual = expected[:-1], actual[:-1]
+    rungs = list(_rungs(expected.split("\n"), actual.split("\n")))
     first = next(number for number, (_, mark, _) in enumerate(rungs) if mark)
     near = {n + d for n, (_, mark, _) in enumerate(rungs) if mark for d in range(-context, context + 1)}
     column = (width - 3) // 2
