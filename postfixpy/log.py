@@ -22,19 +22,24 @@ MAX_RECORD = 2000
 """Postfix's log clients cut records at about this many bytes (spec/smtp-client.md 1.8)."""
 
 
-def printable(text: str) -> str:
-    """`text` with every control character, and every byte that is not UTF-8, replaced by "?"."""
+def printable(text: str, utf8: bool = True) -> str:
+    """`text` with every control character, and every byte that is not UTF-8, replaced by "?".
+
+    Without `utf8` (smtputf8_enable = no) every byte that is not ASCII is.
+    """
+    if not utf8 and not text.isascii():
+        text = text.encode("utf-8", "surrogateescape").decode("ascii", "replace").replace("\ufffd", "?")
     if text.isprintable():
         return text
     return "".join(c if c >= " " and c != "\x7f" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
-def stderr_sink(program: str) -> Sink:
+def stderr_sink(program: str, utf8: bool = True) -> Sink:
     """A sink that writes ``program: severity: text`` lines to standard error, as the commands do."""
 
     def write(severity: str, text: str) -> None:
         prefix = "" if severity == "info" else f"{severity}: "
-        sys.stderr.write(f"{program}: {prefix}{printable(text)}\n")
+        sys.stderr.write(f"{program}: {prefix}{printable(text, utf8)}\n")
         sys.stderr.flush()
 
     return write

@@ -6,8 +6,9 @@ from postfixpy import config, log
 from postfixpy.commands import postalias, tables
 from postfixpy.errors import FatalError
 from postfixpy.lookup.syntax import tokens
+from postfixpy.lookup.table import error_text
 
-EX_USAGE = 64
+EX_TEMPFAIL = 75
 _LETTERS = "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:q:tvx"
 """sendmail's options: most of them mean nothing here, as in Postfix."""
 
@@ -19,7 +20,7 @@ def main(argv: list[str]) -> int:
         return run(argv)
     except FatalError as error:
         log.fatal(str(error))
-        return error.status
+        return EX_TEMPFAIL  # whatever it was: as with sendmail(1)
 
 
 def run(argv: list[str]) -> int:
@@ -27,7 +28,7 @@ def run(argv: list[str]) -> int:
     try:
         options, arguments = tables.getopt(argv, _LETTERS)
     except tables.UsageError as error:
-        raise FatalError(f"usage: {os.path.basename(argv[0])} [options] ({error})", EX_USAGE) from None
+        raise FatalError(f"usage: {os.path.basename(argv[0])} [options] ({error})") from None
     asked = ""
     verbose = []
     for letter, value in options:
@@ -38,6 +39,11 @@ def run(argv: list[str]) -> int:
         elif letter == "v":
             verbose.append("-v")
     if arguments:
-        raise FatalError("alias initialization mode requires no recipient", EX_USAGE)
-    names = [asked] if asked else list(tokens(config.load().view().alias_database, braces=False))
+        raise FatalError("alias initialization mode requires no recipient")
+    view = config.load().view()
+    names = [asked] if asked else list(tokens(view.alias_database, braces=False))
+    try:
+        os.chdir(view.queue_directory)  # relative names count from there
+    except OSError as error:
+        raise FatalError(f"chdir {view.queue_directory}: {error_text(error)}") from None
     return postalias.main(["postalias", *verbose, "--", *names]) if names else 0

@@ -65,7 +65,7 @@ class Postmap(tables.Tool):
                 yield event.text.decode("utf-8", "surrogateescape")
 
     def fill(self, data: bytes, path: str, table: Table) -> None:
-        for number, key, value in source.entries(data, path, utf8=table.utf8):
+        for number, key, value in source.entries(data, path, utf8=table.utf8, warn_of_null=table.warn_of_null):
             if self.flags & Flags.RHS_IS_FILE:
                 try:
                     value = source.file_value(value)

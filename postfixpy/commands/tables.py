@@ -10,16 +10,19 @@ import sys
 from collections.abc import Callable, Iterator
 
 from postfixpy import config, log
+from postfixpy.config.parameters import default_release, parse_release
 from postfixpy.errors import FatalError
 from postfixpy.lookup import build, registry, source
 from postfixpy.lookup.syntax import braced, tokens
-from postfixpy.lookup.table import Flags, Table, TableError, error_text
+from postfixpy.lookup.table import LATEST, Flags, Table, TableError, error_text
 
 _BUFFER = 4096
 
 
 class UsageError(Exception):
-    """The command line is wrong. str(error) is getopt(3)'s complaint, or empty."""
+    """The command line is wrong. str(error) is getopt(3)'s complaint; `options` are those before the wrong one."""
+
+    options: list[tuple[str, str]]
 
 
 def getopt(argv: list[str], letters: str) -> tuple[list[tuple[str, str]], list[str]]:
@@ -28,6 +31,12 @@ def getopt(argv: list[str], letters: str) -> tuple[list[tuple[str, str]], list[s
     `letters`: a colon after a letter means that it has a value. Raises UsageError.
     """
     options: list[tuple[str, str]] = []
+
+    def wrong(text: str) -> UsageError:
+        error = UsageError(text)
+        error.options = options
+        return error
+
     index = 1
     while index < len(argv) and argv[index].startswith("-") and argv[index] != "-":
         word = argv[index]
@@ -40,14 +49,14 @@ def getopt(argv: list[str], letters: str) -> tuple[list[tuple[str, str]], list[s
             position += 1
             where = letters.find(letter)
             if where < 0 or letter == ":":
-                raise UsageError(f"invalid option -- '{letter}'")
+                raise wrong(f"invalid option -- '{letter}'")
             if letters[where + 1 : where + 2] != ":":
                 options.append((letter, ""))
                 continue
             value = word[position:]
             if not value:
                 if index >= len(argv):
-                    raise UsageError(f"option requires an argument -- '{letter}'")
+                    raise wrong(f"option requires an argument -- '{letter}'")
                 value = argv[index]
                 index += 1
             options.append((letter, value))
@@ -107,18 +116,22 @@ class Tool:
         self.output = Output()
         self.opened: list[Table] = []
         self.directory: str | None = None
+        self.old = parse_release(default_release()) < LATEST
         try:
-            options, self.maps = getopt(argv, self.letters)
+            options, self.maps = getopt(argv, self.letters.replace("j", "") if self.old else self.letters)
         except UsageError as error:
+            for letter, value in error.options:
+                self.option(letter, value)
             sys.stderr.write(f"{self.program}: {error}\n")
             raise self.usage_error() from None
         for letter, value in options:
             self.option(letter, value)
-        if self.json and not (self.list or self.query):
+        if self.json and not self.list and self.query is None:
             raise FatalError("option -j requires -q or -s")
         if self.directory is not None:
             os.environ["MAIL_CONFIG"] = self.directory
         self.view = config.load(self.directory).view(process_name=self.program)
+        log.set_sink(log.stderr_sink(self.program, self.view.smtputf8_enable))
         self._import_environment()
 
     def usage_error(self) -> FatalError:
@@ -127,7 +140,11 @@ class Tool:
 
     def option(self, letter: str, value: str) -> None:
         """Take in one option."""
-        if letter in "diqs" and (self.update or self.list or self.query or self.doomed):
+        asked = self.list or self.query is not None or self.doomed is not None
+        if self.old:
+            if letter in "dqs" and asked:
+                raise FatalError(f"specify only one of -s {'or ' if letter == 's' else ''}-q or -d")
+        elif letter in "diqs" and (asked or self.update):
             raise FatalError("specify only one of -d -i -q or -s")
         match letter:
             case "N":
@@ -285,7 +302,7 @@ class Tool:
         kind, name = self.split(spec)
         flags = self.flags | Flags.LOCK
         table: Table | None = None
-        if kind in registry.TYPES and kind != "fail":
+        if registry.is_type(kind, self.view) and kind != "fail":
             table = build.open_writer(kind, name, self.view, flags, create=False, must_exist=True)
         writer = table
         if table is None:
@@ -338,10 +355,16 @@ class Tool:
             if kind == "proxy":
                 raise FatalError("can't create maps via the proxy service")
             try:
-                with open(path, "rb") as file:
-                    data, status = file.read(), os.fstat(file.fileno())
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 raise FatalError(f"open {path}: {error_text(error)}") from None
+            status = os.fstat(fd)
+            if stat.S_ISDIR(status.st_mode):
+                os.close(fd)
+                data = b""  # as in Postfix, which takes the error for the end of the file
+            else:
+                with open(fd, "rb") as file:
+                    data = file.read()
         saved_mask = os.umask(0o022)
         if self.keep_mode and stat.S_ISREG(status.st_mode):
             os.umask(0o022 | ~status.st_mode & 0o077)
@@ -377,6 +400,8 @@ def failure(error: TableError, text: str) -> FatalError:
 def input_lines() -> Iterator[str]:
     """The lines of standard input. Like a C string, a line ends at a null byte."""
     for line in sys.stdin.buffer:
+        if line.endswith(b"\xff"):
+            return  # as the last byte of the input it passes for "end of file" in Postfix
         yield line.removesuffix(b"\n").partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 

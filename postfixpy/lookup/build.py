@@ -19,8 +19,8 @@ from postfixpy.lookup.bdb import BdbError, DbFile
 from postfixpy.lookup.indexed import to_bytes
 from postfixpy.lookup.lmdb_file import LmdbError, LmdbFile
 from postfixpy.lookup.redirect import LEGACY, redirected
-from postfixpy.lookup.registry import TYPES
-from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, error_text
+from postfixpy.lookup.registry import TYPES, is_type
+from postfixpy.lookup.table import LATEST, Flags, OpenError, Settings, Table, TableError, error_text, release
 
 
 class Writer(Table):
@@ -39,6 +39,7 @@ class Writer(Table):
             self.null = b"\0" if self.with_null else b""
         else:
             self.null = b"\0" if flags & Flags.TRY1NULL else b""
+        self.ways = [self.null] if flags & both else [b"\0", b""]
         self.replace = bool(flags & Flags.DUP_REPLACE)
         self.label_in_warnings = self.label if self.suffix == ".db" else name
 
@@ -52,8 +53,11 @@ class Writer(Table):
 
     def delete(self, key: str) -> bool:
         data = to_bytes(key)
-        ways = [b"\0", b""] if self.flags & (Flags.TRY0NULL | Flags.TRY1NULL) == 0 else [self.null]
-        return any(self.discard(data + null) for null in ways)
+        for null in self.ways:
+            if self.discard(data + null):
+                self.ways = [null]  # the first hit settles it
+                return True
+        return False
 
     def store(self, key: bytes, value: bytes) -> bool:
         """Keep a pair; False if the key is there and is not to be replaced."""
@@ -155,14 +159,25 @@ class CdbWriter(_Collected):
     def __init__(self, name: str, settings: Settings, flags: Flags, *, create: bool) -> None:
         super().__init__(name, settings, flags, create=create)
         if not create:
+            if release(settings) >= LATEST:
+                raise FatalError("unsupported non-bulk change request")
             text = "inappropriate open flags for cdb database - specify O_RDONLY or O_WRONLY|O_CREAT|O_TRUNC"
             raise FatalError(f"dict_cdb_open: {text}")
+        self.items_again: list[tuple[bytes, bytes]] = []
+
+    def store(self, key: bytes, value: bytes) -> bool:
+        if self.replace:
+            self.collected.pop(key, None)
+        elif key in self.collected and self.flags & Flags.DUP_IGNORE:
+            self.items_again.append((key, value))  # as in Postfix: a lookup finds the first, a listing both
+            return True
+        return super().store(key, value)
 
     def finish(self) -> None:
         from postfixpy.lookup import cdb
 
         try:
-            data = cdb.build(self.collected.items())
+            data = cdb.build([*self.collected.items(), *self.items_again])
         except cdb.CdbError as error:
             raise FatalError(f"error writing {self.path}: {error}") from None
         replace_file(self.path, lambda file: file.write(data), -1)
@@ -225,7 +240,8 @@ class LmdbWriter(Writer):
             self._grow()
             return self._do(key, value)
         except self.lmdb.Error as error:
-            raise FatalError(f"error updating lmdb:{self.label}: {_lmdb_text(error)}") from None
+            doing = "updating" if value is not None else "deleting from"
+            raise FatalError(f"error {doing} lmdb:{self.label}: {_lmdb_text(error)}") from None
         if done:
             self.log.append((key, value))
         return done
@@ -305,8 +321,9 @@ def open_writer(
     """A writer for the table ``kind:name``: of a new table if `create`, else of the one there is (`must_exist`, or none
     yet). None for a type whose tables are changed through `open_table`. Raises FatalError with Postfix's text.
     """
-    if kind not in TYPES:
-        raise FatalError(f"unsupported map type: {kind}")
+    old = release(settings) < (3, 8)
+    if not is_type(kind, settings):
+        raise FatalError(f"unsupported {'dictionary' if old else 'map'} type: {kind}")
     if kind in LEGACY:
         try:
             kind = redirected(kind, name, settings, TYPES)
@@ -321,6 +338,8 @@ def open_writer(
     if kind == "fail":
         return FailWriter(name, settings, flags, create=create)
     if create:
+        if old:
+            raise FatalError(f"unsupported dictionary type: {kind} does not support bulk-mode creation.")
         raise FatalError(f"no 'map create' support for this type: {kind}")
     return None
 

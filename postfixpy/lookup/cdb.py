@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from postfixpy.lookup.indexed import Indexed
-from postfixpy.lookup.table import Flags, OpenError, Settings, SourceFile, TableError, error_text
+from postfixpy.lookup.table import Flags, OpenError, Settings, SourceFile, Table, TableError, error_text, release
 
 _PAIR = struct.Struct("<II")
 HEADER = 2048
@@ -133,6 +133,10 @@ class Cdb(Indexed):
             return self.file.get(key)
         except CdbError:
             raise TableError(f"error reading {self.path}: Protocol error", fatal=True) from None
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        # Postfix lists them since 3.10.
+        return super().items() if release(self.settings) >= (3, 10) else Table.items(self)
 
     def scan(self) -> Iterator[tuple[bytes, bytes]]:
         try:

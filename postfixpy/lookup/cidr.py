@@ -11,7 +11,7 @@ from typing import NamedTuple
 from postfixpy import log
 from postfixpy.lookup import source
 from postfixpy.lookup.rules import is_word, rule_lines
-from postfixpy.lookup.syntax import SPACE, logical_lines
+from postfixpy.lookup.syntax import SPACE, c_integer, logical_lines
 from postfixpy.lookup.table import Flags, Settings, Table
 
 
@@ -64,7 +64,7 @@ def parse_network(pattern: str) -> Network:
         return Network(bits, address[1], bits)
     if not (mask.isascii() and mask.isdigit()):
         raise ValueError(f'bad mask value in "{net}/{mask}"')
-    length = int(mask.lstrip("0")[:9] or "0")  # nine digits are enough to be too long
+    length = c_integer(mask) % 256
     if length > bits:
         raise ValueError(f'bad mask length in "{net}/{mask}"')
     if address is None:
@@ -124,7 +124,7 @@ class Cidr(Table):
         self.steps: list[Index | Condition] = []
         data, path = rule_lines(self.kind, name)
         open_ifs: list[Condition] = []
-        for number, line in logical_lines(data, path):
+        for number, line in logical_lines(data, path, warn_of_null=self.warn_of_null):
             try:
                 self._add(line.decode("utf-8", "surrogateescape"), number, open_ifs)
             except ValueError as error:

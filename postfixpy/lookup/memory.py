@@ -10,13 +10,16 @@ from postfixpy import log
 from postfixpy.lookup import source
 from postfixpy.lookup.syntax import balanced, braced, name_value, tokens
 from postfixpy.lookup.table import (
+    LATEST,
     Flags,
     OpenError,
     Settings,
     Table,
     TableError,
+    casefold,
     error_text,
     is_utf8,
+    release,
 )
 
 
@@ -110,17 +113,19 @@ class TextHash(Internal):
             with open(name, "rb") as file:
                 data = file.read()
         except OSError as error:
-            raise OpenError(f"open database {name}: {error_text(error)}") from None
-        for number, key, value in source.entries(data, name, utf8=self.utf8, note=source.TEXTHASH_NOTE):
+            doing = "read" if isinstance(error, IsADirectoryError) else "open database"
+            raise OpenError(f"{doing} {name}: {error_text(error)}") from None
+        utf8 = self.utf8 and release(settings) < LATEST  # 3.11 turns its UTF-8 rules on only after this
+        for number, key, value in source.entries(
+            data, name, utf8=utf8, note=source.TEXTHASH_NOTE, warn_of_null=self.warn_of_null
+        ):
             if flags & Flags.RHS_IS_FILE:
                 try:
                     value = source.file_value(value)
                 except ValueError as error:
                     log.warning(f"{name}, line {number}: {error}: skipping this entry")
                     continue
-            folded = self._fold(key)
-            if folded is None:
-                continue
+            folded = casefold(key, utf8) if self.fold else key
             if folded not in self.values or flags & Flags.DUP_REPLACE:
                 self.values[folded] = value
             elif flags & Flags.DUP_IGNORE:

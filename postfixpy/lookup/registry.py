@@ -13,7 +13,7 @@ from importlib import import_module
 from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.lookup.redirect import LEGACY, redirected
-from postfixpy.lookup.table import Flags, OpenError, Settings, Surrogate, Table
+from postfixpy.lookup.table import Flags, OpenError, Settings, Surrogate, Table, release
 
 TYPES: dict[str, tuple[str, str]] = {
     "btree": ("indexed", "Btree"),
@@ -46,6 +46,9 @@ TYPES: dict[str, tuple[str, str]] = {
 }
 """Type -> (module of this package, class)."""
 
+SINCE = {"debug": (3, 11), "mongodb": (3, 9)}
+"""The releases that brought the youngest types."""
+
 _NESTING = {"debug", "memcache", "pipemap", "proxy", "unionmap"}
 _open_tables: "weakref.WeakValueDictionary[tuple[str, Flags, bool, int], Table]" = weakref.WeakValueDictionary()
 
@@ -53,6 +56,11 @@ _open_tables: "weakref.WeakValueDictionary[tuple[str, Flags, bool, int], Table]"
 def type_names() -> list[str]:
     """The names of all types, sorted (postconf -m)."""
     return sorted(TYPES)
+
+
+def is_type(kind: str, settings: Settings) -> bool:
+    """Whether there is a type `kind` in the release that `settings` are for."""
+    return kind in TYPES and release(settings) >= SINCE.get(kind, (0, 0))
 
 
 def open_table(
@@ -82,7 +90,7 @@ def open_table(
 
 
 def _open_new(kind: str, name: str, settings: Settings, flags: Flags, surrogates: bool, writable: bool) -> Table:
-    if kind not in TYPES:
+    if not is_type(kind, settings):
         raise OpenError(f"unsupported dictionary type: {kind}")
     if kind in LEGACY:
         kind = redirected(kind, name, settings, TYPES)

@@ -8,7 +8,17 @@ from typing import Any, Protocol
 
 from postfixpy import log
 from postfixpy.lookup import source
-from postfixpy.lookup.syntax import BRACKETED, LITERAL, SPACE, MacroError, braced, logical_lines, split_macros, tokens
+from postfixpy.lookup.syntax import (
+    BRACKETED,
+    LITERAL,
+    SPACE,
+    MacroError,
+    braced,
+    c_integer,
+    logical_lines,
+    split_macros,
+    tokens,
+)
 from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
 
 
@@ -60,6 +70,10 @@ def rule_lines(kind: str, name: str) -> tuple[bytes, str]:
     try:
         with open(name, "rb") as file:
             return file.read(), name
+    except IsADirectoryError as error:
+        if kind == "cidr":
+            raise OpenError(f"cidr map {name}: read error: {error_text(error)}") from None
+        return b"", name  # as in Postfix, a read error is the end of the rules
     except OSError as error:
         raise OpenError(f"open {name}: {error_text(error)}") from None
 
@@ -92,7 +106,7 @@ class PatternTable(Table):
         self.rules: list[Rule] = []
         data, path = rule_lines(self.kind, name)
         open_ifs: list[Rule] = []
-        for number, line in logical_lines(data, path):
+        for number, line in logical_lines(data, path, warn_of_null=self.warn_of_null):
             text = line.decode("latin-1").rstrip(SPACE)
             try:
                 if text:
@@ -189,7 +203,8 @@ class PatternTable(Table):
             raise self._skip(line, "regular expression substitution is not allowed: skipping this rule")
         rule = Rule(line, self.compile(line, pattern, options), negated)
         if largest > rule.pattern.groups:
-            raise self._skip(line, f'out of range replacement index "{largest}": skipping this rule')
+            shown = c_integer(str(largest))
+            raise self._skip(line, f'out of range replacement index "{shown}": skipping this rule')
         if second is not None:
             rule.second, rule.second_negated = self.compile(line, second[0], second[1]), second[2]
         if largest:
@@ -246,11 +261,11 @@ class PatternTable(Table):
                 elif not (part.isascii() and part.isdigit()):
                     self._warn(line, f'non-numeric replacement index "{part}"')
                     bad = True
-                elif int(part[:12]) < 1:
+                elif c_integer(part) == 0:
                     self._warn(line, f'{self.out_of_range} replacement index "{part}"')
                     bad = True
                 else:
-                    parts.append(int(part[:12]))
+                    parts.append(c_integer(part) % (1 << 64))
         except MacroError as error:
             log.warning(str(error))
             bad = True

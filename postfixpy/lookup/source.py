@@ -11,12 +11,14 @@ TEXTHASH_NOTE = " -- ignoring this line"
 """What texthash: says after a line without a value, and postmap(1) does not."""
 
 
-def entries(data: bytes, path: str, *, utf8: bool, note: str = "") -> Iterator[tuple[int, str, str]]:
+def entries(
+    data: bytes, path: str, *, utf8: bool, note: str = "", warn_of_null: bool = True
+) -> Iterator[tuple[int, str, str]]:
     """The line number, key and value of each usable line of `data`; warns about the others as postmap(1) does.
 
     `path` is the file name in warnings. `utf8`: refuse lines that are not UTF-8. Keys are not folded here.
     """
-    for number, line in logical_lines(data, path):
+    for number, line in logical_lines(data, path, warn_of_null=warn_of_null):
         text = line.decode("utf-8", "surrogateescape")
         if utf8 and not is_utf8(text):
             log.warning(f'{path}, line {number}: non-UTF-8 input "{text}" -- ignoring this line')
@@ -55,4 +57,4 @@ def decode_file_value(value: str) -> str:
         content = base64.b64decode(value.encode("utf-8", "surrogateescape"), validate=True)
     except ValueError:
         raise ValueError(f"malformed BASE64 value: {value[:30]}") from None
-    return content.decode("utf-8", "surrogateescape")
+    return content.partition(b"\0")[0].decode("utf-8", "surrogateescape")

@@ -9,7 +9,7 @@ from typing import Any
 from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.lookup.syntax import SPACE, logical_lines
-from postfixpy.lookup.table import OpenError, Settings, error_text
+from postfixpy.lookup.table import OpenError, Settings, error_text, release
 
 _MAX_INT = 2**31 - 1
 
@@ -26,8 +26,9 @@ class SourceConfig:
                 with open(name, "rb") as file:
                     data = file.read()
             except OSError as error:
-                raise OpenError(f"open {name}: {error_text(error)}") from None
-            self.values = parse(data, name)
+                doing = "read" if isinstance(error, IsADirectoryError) else "open"
+                raise OpenError(f"{doing} {name}: {error_text(error)}") from None
+            self.values = parse(data, name, warn_of_null=release(settings) >= (3, 9))
 
     def _raw(self, name: str) -> str | None:
         if self.values is not None:
@@ -79,10 +80,10 @@ class SourceConfig:
         return bool(self._raw(name))
 
 
-def parse(data: bytes, path: str) -> dict[str, str]:
+def parse(data: bytes, path: str, *, warn_of_null: bool = True) -> dict[str, str]:
     """The settings in a file. The last of two counts. Raises FatalError with file and line."""
     values: dict[str, str] = {}
-    for number, line in logical_lines(data, path):
+    for number, line in logical_lines(data, path, warn_of_null=warn_of_null):
         text = line.decode("utf-8", "surrogateescape")
         name, equals, value = text.partition("=")
         stripped = name.strip(SPACE)

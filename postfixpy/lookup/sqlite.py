@@ -5,7 +5,7 @@ import sqlite3
 from postfixpy import log
 from postfixpy.lookup.search import Search, arun, run
 from postfixpy.lookup.source_config import SourceConfig
-from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, is_utf8
+from postfixpy.lookup.table import LATEST, Flags, OpenError, Settings, Table, TableError, is_utf8, release
 from postfixpy.lookup.template import Results, Templates, sql_query
 
 
@@ -20,7 +20,8 @@ class Sqlite(Table):
         self.config = config
         path = config.text("dbpath", minimum=1)
         self.query = sql_query(config)
-        warn_about_quotes(self.query, name)
+        if release(settings) >= LATEST:
+            warn_about_quotes(self.query, name)
         self.result_format = config.text("result_format", "%s", 1)
         self.limit = config.integer("expansion_limit", 0)
         self.templates = Templates(self.kind, name)

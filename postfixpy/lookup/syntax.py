@@ -14,11 +14,12 @@ LIST_SEPARATORS = ", \t\r\n"
 """What separates the elements of a list (CHARS_COMMA_SP)."""
 
 
-def logical_lines(data: bytes, path: str) -> Iterator[tuple[int, bytes]]:
+def logical_lines(data: bytes, path: str, *, warn_of_null: bool = True) -> Iterator[tuple[int, bytes]]:
     """The logical lines of a table source with the number of each one's first line (postmap(1)).
 
     A line that starts with white space continues the one before, empty lines and ``#`` lines are skipped also between
-    the two. Warns about text after a null byte (Postfix's strings end there) and about a first line with leading space.
+    the two. Warns about text after a null byte (Postfix's strings end there), unless not `warn_of_null` as before 3.9,
+    and about a first line with leading space.
     """
     first = number = 0
     parts: list[bytes] = []
@@ -32,7 +33,7 @@ def logical_lines(data: bytes, path: str) -> Iterator[tuple[int, bytes]]:
         comment = line.lstrip(b" \t\n\v\f\r").startswith(b"#")
         continues = line[:1] in (b" ", b"\t", b"\v", b"\f", b"\r", b"#") or not line
         if parts and not continues:
-            yield from _finished(parts, first, number - 1, saw_null, path)
+            yield from _finished(parts, first, number - 1, saw_null, warn_of_null, path)
             parts, saw_null = [], False
         if b"\0" in line:
             saw_null = True
@@ -41,14 +42,17 @@ def logical_lines(data: bytes, path: str) -> Iterator[tuple[int, bytes]]:
         if not blank and not comment:
             parts.append(line)
     if parts or saw_null:
-        yield from _finished(parts, first, number, saw_null, path)
+        yield from _finished(parts, first, number, saw_null, warn_of_null, path)
 
 
-def _finished(parts: list[bytes], first: int, last: int, saw_null: bool, path: str) -> Iterator[tuple[int, bytes]]:
+def _finished(
+    parts: list[bytes], first: int, last: int, saw_null: bool, warn: bool, path: str
+) -> Iterator[tuple[int, bytes]]:
     line = b"".join(parts)
     if saw_null:
         where = f"{last}" if first == last else f"{first}-{last}"
-        log.warning(f"{path}, line {where}: text after null byte may be ignored")
+        if warn:
+            log.warning(f"{path}, line {where}: text after null byte may be ignored")
         if not parts:
             return
         line = line.partition(b"\0")[0]
@@ -80,6 +84,12 @@ def tokens(text: str, separators: str = LIST_SEPARATORS, braces: bool = True) ->
             position += 1
         yield text[start:position]
         position += 1
+
+
+def c_integer(digits: str) -> int:
+    """The number that atoi(3) makes of `digits`: the lower half of a long, which stops at its largest value."""
+    number = min(int(digits.lstrip("0")[:20] or "0"), (1 << 63) - 1)
+    return (number + (1 << 31)) % (1 << 32) - (1 << 31)
 
 
 def balanced(text: str) -> int:

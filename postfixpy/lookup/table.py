@@ -82,6 +82,15 @@ class OpenError(Exception):
     """A table type refuses to open. str(error) is Postfix's text; `open_table` makes it fatal or a surrogate."""
 
 
+def release(settings: Settings) -> tuple[int, int]:
+    """The Postfix release whose behaviour is wanted."""
+    found: tuple[int, int] = getattr(settings, "release", LATEST)
+    return found
+
+
+LATEST = (3, 11)
+
+
 def lowercase(text: str) -> str:
     """`text` with the ASCII letters in lower case, as lowercase() in Postfix: other characters are left alone."""
     if text.isascii():
@@ -127,6 +136,11 @@ class Table:
         self.pattern = pattern
         """Keys are patterns: no lookups of partial keys."""
         self.fold = bool(self.flags & (Flags.FOLD_MUL if pattern else Flags.FOLD_FIX))
+
+    @property
+    def warn_of_null(self) -> bool:
+        """Whether null bytes in a source are worth a warning."""
+        return release(self.settings) >= (3, 9)
 
     @property
     def fixed(self) -> bool:

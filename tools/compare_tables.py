@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""postmap, postalias and newaliases beside the real ones: generated tables, names, keys and options.
+
+    tools/compare_tables.py [--release 3.7|3.11|...] [--kind KIND] [--cases N] [--seed SEED] [--jobs N] [--configs DIR]
+
+A case is a few files and a few command lines. Each command runs twice in equal directories, once as the real program of
+the release (3.7 is the machine's, others are roots made by tools/real_root.py) and once as ours with that release's
+behaviour; exit status, standard output and standard error must be the same to the byte. What is left out of the
+comparison is in `shown` and `Case.unordered`, with the reason. The first differences are printed; the exit status is 1
+if there are any. --configs takes the table sources below DIR instead of generated ones.
+
+Needs root for releases other than the machine's (chroot), and no network.
+"""
+
+import argparse
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import real_root
+from table_cases import KINDS, NOT_TABLES, PROGRAMS, Case, Step, configured, generated
+
+HOME = "3.7"
+"""The release of the machine's own package."""
+OLD = 1_000_000_000
+"""When the generated files were last changed: texthash: reads a file again that has just changed."""
+
+
+Result = tuple[int, bytes, bytes]
+
+
+class Side:
+    """How one of the two programs is run."""
+
+    def __init__(self, release: str, ours: bool) -> None:
+        self.release, self.ours = release, ours
+        self.root = "" if release == HOME else str(real_root.root(release))
+
+    def run(self, directory: Path, step: Step) -> Result:
+        """Run the command in `directory`."""
+        stdin, stdout, stderr = (directory / f"../{name}" for name in ("stdin", "stdout", "stderr"))
+        stdin.write_bytes(step.stdin)
+        child = os.fork()
+        if child == 0:
+            status = 70
+            try:
+                os.environ.clear()
+                os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", LC_ALL="C.UTF-8", TZ="UTC")
+                os.dup2(os.open(stdin, os.O_RDONLY), 0)
+                os.dup2(os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+                os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+                status = self._ours(directory, step) if self.ours else self._real(directory, step)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return status, stdout.read_bytes(), stderr.read_bytes()
+
+    def _ours(self, directory: Path, step: Step) -> int:
+        from postfixpy.commands import newaliases, postalias, postmap
+
+        os.chdir(directory)
+        os.environ.update(POSTFIXPY_VERSION=self.release, MAIL_CONFIG=str(directory))
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115  # the program's for as long as it runs
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", closefd=False, errors="surrogateescape")  # noqa: SIM115
+        program = {"postmap": postmap, "postalias": postalias, "newaliases": newaliases}[step.program]
+        status: int = program.main([step.program, *step.line])
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return status
+
+    def _real(self, directory: Path, step: Step) -> int:
+        inside = str(directory)
+        if self.root:
+            inside = inside.removeprefix(self.root)
+            os.chroot(self.root)
+        os.chdir(inside)
+        os.environ["MAIL_CONFIG"] = inside
+        folder = "/usr/bin" if step.program == "newaliases" else "/usr/sbin"
+        os.execv(f"{folder}/{step.program}", [step.program, *map(os.fsencode, step.line)])
+
+
+_NOISE = re.compile(rb"(?<=error in regex at offset) \d+|\. Is the postfix-.*")
+_OTHERS = re.compile(rb"^BDB|hash/btree support is deprecated|NON_BERKELEYDB_README| warning: .* package installed\?")
+
+
+def shown(result: Result, directory: str) -> tuple[int, list[bytes], list[bytes]]:
+    """A result without what cannot be compared: messages of the Berkeley DB library (we have none); Debian's note that
+    hash: and btree: are deprecated (not Postfix's), and the question whether a package of the name of an unknown type
+    is installed (we have no such packages); the time in an alias database; where in a pattern an error is, which
+    differs with the version of libpcre2.
+    """
+    status, out, err = result
+    lines = [
+        _NOISE.sub(b"", line.replace(os.fsencode(directory), b"HERE"))
+        for line in err.split(b"\n")
+        if not _OTHERS.search(line)
+    ]
+    out = re.sub(rb"YP_LAST_MODIFIED(\W+)\d+", rb"YP_LAST_MODIFIED\1TIME", out)
+    return status, out.split(b"\n"), lines
+
+
+class Comparison:
+    """Runs cases on both sides."""
+
+    def __init__(self, release: str) -> None:
+        self.real, self.ours = Side(release, ours=False), Side(release, ours=True)
+        place = f"{self.real.root}/tmp"
+        self.folder = Path(tempfile.mkdtemp(prefix="tables.", dir=place))
+        self.folder.chmod(0o755)
+
+    def close(self) -> None:
+        """Remove the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def run(self, case: Case) -> Iterator[str]:
+        """What differs, as texts."""
+        sides = (self.folder / "a" / "work", self.folder / "b" / "work")
+        for place in sides:
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            files = {"main.cf": f"compatibility_level = 3.6\n{case.main_cf}".encode(), **case.files}
+            for name, data in files.items():
+                (place / name).write_bytes(data)
+                os.utime(place / name, (OLD, OLD))
+        for step in case.steps:
+            if step.program == "swap":
+                left, right = (place / step.line[0] for place in sides)
+                if left.exists() and right.exists():
+                    left.rename(self.folder / "swap")
+                    right.rename(left)
+                    (self.folder / "swap").rename(right)
+                continue
+            if step.program == "copy":  # the real one's file for both
+                if (sides[0] / step.line[0]).exists():
+                    shutil.copy(sides[0] / step.line[0], sides[1] / step.line[0])
+                continue
+            real = shown(self.real.run(sides[0], step), str(sides[0]).removeprefix(self.real.root))
+            ours = shown(self.ours.run(sides[1], step), str(sides[1]))
+            if step.unordered:
+                real, ours = (((r[0], sorted(r[1]), r[2])) for r in (real, ours))
+            if real != ours:
+                yield describe(case, step, real, ours)
+                return  # what follows may differ for this reason
+
+
+def describe(case: Case, step: Step, real: object, ours: object) -> str:
+    """A difference, with all that is needed to see it again."""
+    files = "".join(f"--- {name}\n{data[:1500]!r}\n" for name, data in case.files.items() if name != "db")
+    head = f"=== {case.name}: {step.program} {step.line}\nmain.cf: {case.main_cf!r}\nstdin: {step.stdin[:600]!r}\n"
+    return f"{head}{files}real: {str(real)[:1500]}\nours: {str(ours)[:1500]}\n"
+
+
+_comparison: Comparison | None = None
+
+
+def _start(release: str) -> None:
+    global _comparison
+    _comparison = Comparison(release)
+    import atexit
+
+    atexit.register(_comparison.close)
+    multiprocessing.util.Finalize(None, _comparison.close, exitpriority=10)
+
+
+def _work(job: tuple[str, int] | Path) -> tuple[str, int, list[str]]:
+    comparison = _comparison
+    assert comparison is not None
+    release = comparison.real.release
+    if isinstance(job, Path):
+        cases = list(configured(job))
+        label = "configs"
+    else:
+        cases, label = [generated(job[0], release, job[1])], job[0]
+    steps = sum(step.program in PROGRAMS for case in cases for step in case.steps)
+    found = []
+    for case in cases:
+        where = "" if isinstance(job, Path) else f"--release {release} --kind {job[0]} --seed {job[1]} --cases 1\n"
+        found += [where + text for text in comparison.run(case)]
+    return label, steps, found
+
+
+def main() -> int:
+    """Compare, print what differs, and how much was compared."""
+    parser = argparse.ArgumentParser(description="postmap beside the real one")
+    parser.add_argument("--release", default=HOME)
+    parser.add_argument("--kind", action="append", choices=list(KINDS))
+    parser.add_argument("--cases", type=int, default=50, help="how many of each kind")
+    parser.add_argument("--seed", type=int, default=0, help="the first case")
+    parser.add_argument("--jobs", type=int, default=16, help="the real programs sleep a second before they die")
+    parser.add_argument("--show", type=int, default=10, help="how many differences to print")
+    parser.add_argument("--configs", type=Path)
+    parser.add_argument("--step", type=int, default=1, help="with --configs: every so many-th file")
+    arguments = parser.parse_args()
+    jobs: list[tuple[str, int] | Path]
+    if arguments.configs:
+        paths = [path for path in sorted(arguments.configs.rglob("*")) if path.is_file()]
+        jobs = [path for path in paths if not path.name.endswith(NOT_TABLES)][:: arguments.step]
+    else:
+        kinds = arguments.kind or list(KINDS)
+        numbers = range(arguments.seed, arguments.seed + arguments.cases)
+        jobs = [(kind, number) for number in numbers for kind in kinds]
+    start, commands, differences = time.monotonic(), 0, Counter[str]()
+    with multiprocessing.Pool(arguments.jobs, _start, (arguments.release,)) as pool:
+        for label, steps, found in pool.imap_unordered(_work, jobs):
+            commands += steps
+            for text in found:
+                if differences.total() < arguments.show:
+                    sys.stdout.write(text + "\n")
+                differences[label] += 1
+        pool.close()
+        pool.join()
+    seconds = time.monotonic() - start
+    sys.stdout.write(f"{arguments.release}: {len(jobs)} cases, {commands} commands each side, {seconds:.0f} s; ")
+    sys.stdout.write(f"{differences.total()} differ {dict(differences) or ''}\n")
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
