@@ -118,6 +118,8 @@ class Comparison:
         place = f"{self.real.root}/tmp"
         self.folder = Path(tempfile.mkdtemp(prefix="tables.", dir=place))
         self.folder.chmod(0o755)
+        self.results: list[Result] = []
+        """What the real programs did in the last case."""
 
     def close(self) -> None:
         """Remove the files."""
@@ -125,6 +127,7 @@ class Comparison:
 
     def run(self, case: Case) -> Iterator[str]:
         """What differs, as texts."""
+        self.results.clear()
         sides = (self.folder / "a" / "work", self.folder / "b" / "work")
         for place in sides:
             shutil.rmtree(place, ignore_errors=True)
@@ -145,7 +148,8 @@ class Comparison:
                 if (sides[0] / step.line[0]).exists():
                     shutil.copy(sides[0] / step.line[0], sides[1] / step.line[0])
                 continue
-            real = shown(self.real.run(sides[0], step), str(sides[0]).removeprefix(self.real.root))
+            self.results.append(self.real.run(sides[0], step))
+            real = shown(self.results[-1], str(sides[0]).removeprefix(self.real.root))
             ours = shown(self.ours.run(sides[1], step), str(sides[1]))
             if step.unordered:
                 real, ours = (((r[0], sorted(r[1]), r[2])) for r in (real, ours))

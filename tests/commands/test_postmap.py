@@ -1,6 +1,7 @@
 """postmap, postalias, newaliases: transcripts. test_postmap_real.py compares them with the real programs."""
 
 import os
+import re
 import stat
 import sys
 
@@ -21,7 +22,7 @@ def run(tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MAIL_CONFIG", str(tmp_path / "etc"))
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/main.cf").write_text(MAIN_CF)
+    (tmp_path / "etc/main.cf").write_text(f"{MAIN_CF}queue_directory = {tmp_path}\nmyhostname = here.example\n")
     mains = {"postmap": postmap.main, "postalias": postalias.main, "newaliases": newaliases.main}
 
     def call(line, stdin="", program="postmap"):
@@ -76,8 +77,7 @@ def test_change_a_table(run, tmp_path):
     assert run(["-d", "b", "t"]) == (1, "", [])
     assert run(["-d", "-", "t"], "x\nc\n") == (0, "", [])
     assert run(["-s", "t"]) == (0, "a\t9\n", [])
-    text = "inappropriate open flags for cdb database - specify O_RDONLY or O_WRONLY|O_CREAT|O_TRUNC"
-    assert run(["-d", "b", "cdb:t"]) == (1, "", [f"postmap: fatal: dict_cdb_open: {text}"])
+    assert run(["-d", "b", "cdb:t"]) == (1, "", ["postmap: fatal: unsupported non-bulk change request"])
 
 
 def test_the_source_decides_who_may_read(run, tmp_path):
@@ -177,9 +177,11 @@ def test_postalias(run, tmp_path):
         ],
     )
     status, out, _ = run(["-s", "aliases"], program="postalias")
-    assert (status, sorted(out.splitlines())) == (
+    found = sorted(out.splitlines())
+    assert re.fullmatch(r"YP_LAST_MODIFIED:\t\d{10}", found.pop(1))
+    assert (status, found) == (
         0,
-        ["@:\t@", "a b:\tc", "list:\tone, two", 'root:\ta, "|cmd x y", :include:/l'],
+        ["@:\t@", "YP_MASTER_NAME:\there.example", "a b:\tc", "list:\tone, two", 'root:\ta, "|cmd x y", :include:/l'],
     )
     assert run(["-q", "ROOT", "aliases"], program="postalias")[1] == 'a, "|cmd x y", :include:/l\n'
     assert run(["-i", "aliases"], "root: b\nnew: c\n", program="postalias") == (
@@ -195,7 +197,7 @@ def test_newaliases(run, tmp_path):
     assert run([], program="newaliases") == (0, "", [])
     assert run(["-q", "root", "hash:aliases"])[1] == "a\n"
     text = "newaliases: fatal: alias initialization mode requires no recipient"
-    assert run(["x"], program="newaliases") == (64, "", [text])
+    assert run(["x"], program="newaliases") == (75, "", [text])
     assert run(["-oAhash:other"], program="newaliases") == (
         1,
         "",
