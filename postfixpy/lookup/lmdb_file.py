@@ -62,7 +62,8 @@ class LmdbFile:
         transaction, root, last = max(first, second)
         if transaction != self.transaction:
             self._pages.clear()
-            self.transaction, self.root, self.last = transaction, root, last
+            self.transaction, self.root = transaction, root
+            self.last = min(last, os.fstat(self.fd).st_size // self.page_size)
 
     def _meta(self, page: bytes) -> tuple[int, int, int]:
         """Transaction number, root page and last page of a meta page."""
