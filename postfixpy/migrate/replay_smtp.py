@@ -143,6 +143,8 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
     for name, text in scenario.tables.items():
         with open(os.path.join(directory, name), "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write(text)
+    if scenario.uses_certificates:
+        os.symlink(format.CERTIFICATES, os.path.join(directory, "certificates"))
     program = scenario.value("program", "smtp")
     lines: list[str] = []
 
@@ -168,7 +170,8 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     reporter = _Reporter.make(view)
     clock = Clock(float(START))
     reporter.clock = lambda: int(clock.now * 1_000_000)
-    network = Network({server.address: server.connections for server in scenario.servers}, clock)
+    servers = {server.address: server.connections for server in scenario.servers}
+    network = Network(servers, clock, str(format.CERTIFICATES))
     options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter}
     memory = Memory(network, clock, lambda outcome: 0, exchange=Zone(scenario.zone), **options)
     outcomes, done = [], []

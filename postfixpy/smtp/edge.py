@@ -35,6 +35,7 @@ class Edge:
             effects.Read: self._read,
             effects.Peek: self._peek,
             effects.Hangup: self._hangup,
+            effects.StartTLS: self._start_tls,
             effects.Sleep: self._sleep,
             effects.Resolve: self._resolve,
             effects.Native: self._native,
@@ -96,6 +97,10 @@ class Edge:
     @staticmethod
     async def _hangup(effect: effects.Hangup) -> None:
         effect.link.close()
+
+    @staticmethod
+    async def _start_tls(effect: effects.StartTLS) -> Any:
+        return await effect.link.start_tls(effect.request, effect.limit)
 
     @staticmethod
     async def _sleep(effect: effects.Sleep) -> None:

@@ -14,6 +14,10 @@ from postfixpy.dns import message
 from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
 from postfixpy.sasl.mechanism import TokenError
+from postfixpy.tls.channel import Channel
+from postfixpy.tls.client import ClientHandshake
+from postfixpy.tls.handshake import LibraryError, TLSRequest, TLSState
+from postfixpy.tls.scripted import TLS_ALERT, TLS_HANDSHAKE, ScriptedTLS
 
 from . import effects
 from .edge import outcome_of
@@ -58,10 +62,18 @@ def unescape(text: str) -> bytes:
 
 
 class Peer:
-    """One connection to a scripted server. `chunks` is what the client sent, by write; content counts as one write."""
+    """One connection to a scripted server. `chunks` is what the client sent, by write; content counts as one write.
 
-    def __init__(self, steps: Sequence[str], clock: Clock) -> None:
+    Where both speak TLS all goes through it, the client's side (`start_tls`) by our engine, the server's by another
+    (postfixpy.tls.scripted); `chunks` has the plaintext, and what came of the handshake. `certificates` is the folder
+    of the server's.
+    """
+
+    def __init__(self, steps: Sequence[str], clock: Clock, certificates: str = "") -> None:
         self.steps = list(steps)
+        self.certificates = certificates
+        self._tls: ScriptedTLS | None = None
+        self._channel: Channel | None = None
         self.clock = clock
         self.chunks: list[bytes] = []
         self.unexpected: list[str] = []
@@ -78,20 +90,106 @@ class Peer:
 
     def write(self, data: bytes) -> None:
         """Raises StreamError when the server has hung up."""
+        if self._channel is None:
+            self._send(data)
+            return
+        try:
+            self._channel.write(data)
+        except LibraryError:
+            raise StreamError("eof") from None
+        self._send(self._channel.output())
+
+    def read(self, limit: float) -> bytes:
+        """Raises StreamError."""
+        if self._channel is None:
+            return self._receive(limit)
+        try:
+            while not (data := self._channel.read()) and not self._channel.closed:
+                self._channel.receive(self._receive(limit))
+        except LibraryError:
+            raise StreamError("eof") from None
+        finally:
+            self._answer(self._channel)
+        return data
+
+    def start_tls(self, request: TLSRequest, limit: float) -> TLSState:
+        """Shake hands. Raises HandshakeError."""
+        shake = ClientHandshake(request)
+        while True:
+            try:
+                state = shake.step()
+            finally:
+                self._answer(shake.channel)
+            if state is not None:
+                self._channel = shake.channel
+                return state
+            try:
+                shake.channel.receive(self._receive(limit))
+            except StreamError as error:
+                shake.lost("Connection timed out" if error.kind == "time" else "Connection reset by peer")
+
+    def _answer(self, channel: Channel) -> None:
+        """Send what the engine wants to say of its own accord."""
+        data = channel.output()
+        if data:
+            try:
+                self._send(data)
+            except StreamError:
+                pass  # the next read will tell
+
+    def hang_up(self) -> None:
+        """The client closes the connection."""
+        if self._tls is not None and not self._tls.story:
+            self._through(self._tls, b"")
+        if self._channel is not None:
+            self._channel.shut()
+            self._channel.free()
+
+    def _send(self, data: bytes) -> None:
+        """Raises StreamError when the server has hung up."""
         if self._closed:
             self._writes_after_close += 1
             if self._closed == "reset" or self._writes_after_close > 1:
                 raise StreamError("eof")
             return  # nobody reads it
+        if self._tls is None and self._at_tls():
+            self._tls = ScriptedTLS(self.steps[0].partition(" ")[2], self.certificates)
+        if self._tls is not None:
+            data = self._through(self._tls, data)
+        self._take(data)
+        self._step()
+
+    def _take(self, data: bytes) -> None:
+        """Plaintext has come from the client, or TLS that nobody here understands."""
+        if self._tls is None and data.startswith(TLS_ALERT):
+            return
+        self._input += data
+        if self._tls is None and data.startswith(TLS_HANDSHAKE):
+            data = b"[TLS hello]\r\n"
+        if not data:
+            return
         if self._merge:
             self.chunks[-1] += data
         else:
             self.chunks.append(data)
         self._merge = self._reading_content
-        self._input += data
-        self._step()
 
-    def read(self, limit: float) -> bytes:
+    def _at_tls(self) -> bool:
+        return bool(self.steps) and self.steps[0].startswith("starttls ")
+
+    def _through(self, tls: ScriptedTLS, data: bytes) -> bytes:
+        """Give the server's TLS what the client has sent; returns what it says in plaintext."""
+        before = tls.story
+        tls.feed(data)
+        plain = tls.read()
+        if tls.story and not before:
+            self.chunks.append(tls.story.encode() + b"\r\n")
+        self._out += tls.output()
+        if tls.failed:
+            self._closed = "close"
+        return plain
+
+    def _receive(self, limit: float) -> bytes:
         """Raises StreamError."""
         if self._out:
             if self._pause > limit:
@@ -119,10 +217,17 @@ class Peer:
     def _step(self) -> None:
         while self.steps and not self._closed:
             word, _, rest = self.steps[0].partition(" ")
-            if word == ">":
-                self._out += rest.encode("utf-8", "surrogateescape") + b"\r\n"
+            if word == "starttls":
+                if self._tls is None or not self._tls.story:
+                    return
+            elif word == ">":
+                self._say(rest.encode("utf-8", "surrogateescape") + b"\r\n")
             elif word == ">>":
-                self._out += unescape(rest)
+                self._say(unescape(rest))
+            elif word == "hello":
+                if not self._input:
+                    return
+                self._input.clear()
             elif word == "<":
                 if not self._take_line(rest):
                     return
@@ -140,12 +245,22 @@ class Peer:
                     return  # what was said before the pause is read first
                 self._pause += float(rest)
             elif word in ("close", "reset"):
+                if self._tls is not None and word == "close" and rest != "abruptly":
+                    self._tls.shut()
+                    self._out += self._tls.output()
                 self._closed = word
             elif word == "stall":
                 return
             else:
                 raise ValueError(f"unknown step: {self.steps[0]}")
             self.steps.pop(0)
+
+    def _say(self, data: bytes) -> None:
+        if self._tls is None:
+            self._out += data
+            return
+        self._tls.write(data)
+        self._out += self._tls.output()
 
     def _take_line(self, word: str) -> bool:
         end = self._input.find(b"\r\n")
@@ -168,10 +283,12 @@ class Peer:
 
 
 class Network:
-    """Scripted servers by ``address:port`` or path. `peers` has every connection that was made, in order."""
+    """Scripted servers by ``address:port`` or path. `peers` has every connection that was made, in order;
+    `certificates` is the folder of the servers' certificates."""
 
-    def __init__(self, servers: dict[str, list[list[str]]], clock: Clock) -> None:
+    def __init__(self, servers: dict[str, list[list[str]]], clock: Clock, certificates: str = "") -> None:
         self.clock = clock
+        self.certificates = certificates
         self.scripts = {address: list(connections) for address, connections in servers.items()}
         self.counts: dict[str, int] = {}
         self.peers: list[tuple[str, Peer]] = []
@@ -188,7 +305,7 @@ class Network:
         if scripts is None:
             raise ConnectError("Connection refused" if request.family else "No such file or directory")
         number = self.counts[name] = self.counts.get(name, 0) + 1
-        peer = Peer(scripts[min(number, len(scripts)) - 1], self.clock)
+        peer = Peer(scripts[min(number, len(scripts)) - 1], self.clock, self.certificates)
         self.peers.append((f"{name} {number}", peer))
         return peer
 
@@ -303,6 +420,10 @@ class Memory:
             return effect.link.pending()
         if isinstance(effect, effects.Connect):
             return self.network.connect(effect)
+        if isinstance(effect, effects.StartTLS):
+            return effect.link.start_tls(effect.request, effect.limit)
+        if isinstance(effect, effects.Hangup):
+            return effect.link.hang_up()
         if isinstance(effect, effects.Sleep):
             self.clock.now += effect.seconds
         elif isinstance(effect, effects.Find):
@@ -336,6 +457,6 @@ class Memory:
             self.pool.save(effect)
         elif isinstance(effect, effects.Native):
             raise effects.NativeError("Name or service not known", False, True)
-        elif not isinstance(effect, effects.Hangup):
+        else:
             raise TypeError(f"no handler for {type(effect).__name__}")
         return None

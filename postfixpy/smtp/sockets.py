@@ -9,10 +9,15 @@ import asyncio
 import errno
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from postfixpy import log
+from postfixpy.tls.handshake import LibraryError, TLSRequest, TLSState
 
 from .effects import BindError, Connect, ConnectError, StreamError
+
+if TYPE_CHECKING:
+    from postfixpy.tls.channel import Channel
 
 _CHUNK = 65536
 _NO_LIMIT = 1e9
@@ -20,12 +25,12 @@ _BUSY_WAIT = 0.05
 
 
 class Link:
-    """One connected socket.
+    """One connected socket, in TLS after `start_tls`.
 
     The socket stays registered for reading between two waits, and one timer serves all: a wait costs one future.
     """
 
-    __slots__ = ("_expires", "_reading", "_timer", "_waiter", "loop", "sock")
+    __slots__ = ("_channel", "_expires", "_reading", "_timer", "_waiter", "loop", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -34,6 +39,7 @@ class Link:
         self._reading = False
         self._timer: asyncio.TimerHandle | None = None
         self._expires = 0.0
+        self._channel: Channel | None = None
 
     def _readable(self) -> None:
         if self._waiter is None:  # input that nobody waits for: look again when somebody does
@@ -80,27 +86,87 @@ class Link:
 
     async def send(self, data: bytes, limit: float) -> None:
         """Send all of `data`; each wait may take `limit` seconds. Raises StreamError."""
+        try:
+            if self._channel is None:
+                await self._send(data, limit)
+                return
+            for start in range(0, len(data), _CHUNK):
+                self._channel.write(data[start : start + _CHUNK])
+                await self._send(self._channel.output(), limit)
+        except (OSError, LibraryError):
+            raise StreamError("eof") from None
+
+    async def _send(self, data: bytes, limit: float) -> None:
+        """Raises StreamError("time"), OSError."""
         view = memoryview(data)
         while view:
             try:
                 view = view[self.sock.send(view) :]
             except BlockingIOError:
                 await self.wait(True, limit)
-            except OSError:
-                raise StreamError("eof") from None
 
     async def receive(self, limit: float) -> bytes:
         """What arrives next, b"" at the end. Raises StreamError."""
+        try:
+            if self._channel is None:
+                return await self._receive(limit)
+            channel = self._channel
+            try:
+                while not (data := channel.read()) and not channel.closed:
+                    channel.receive(await self._receive(limit))
+            finally:
+                self._answer(channel)
+            return data
+        except (OSError, LibraryError):
+            raise StreamError("eof") from None
+
+    async def _receive(self, limit: float) -> bytes:
+        """Raises StreamError("time"), OSError."""
         while True:
             try:
                 return self.sock.recv(_CHUNK)
             except BlockingIOError:
                 await self.wait(False, limit)
+
+    async def start_tls(self, request: TLSRequest, limit: float) -> TLSState:
+        """Shake hands; each wait may take `limit` seconds. Raises HandshakeError."""
+        from postfixpy.tls.client import ClientHandshake  # loads ctypes, which a process without TLS does not need
+
+        shake = ClientHandshake(request)
+        channel = shake.channel
+        try:
+            while True:
+                try:
+                    state = shake.step()
+                except BaseException:
+                    self._answer(channel)
+                    raise
+                await self._send(channel.output(), limit)
+                if state is not None:
+                    self._channel = channel
+                    return state
+                channel.receive(await self._receive(limit))
+        except StreamError:
+            shake.lost(os.strerror(errno.ETIMEDOUT))
+        except OSError as error:
+            shake.lost(error.strerror or str(error))
+        finally:
+            if self._channel is None:
+                channel.free()
+
+    def _answer(self, channel: "Channel") -> None:
+        """Send what the engine wants to say of its own accord, an alert or close_notify, if it can be sent at once."""
+        data = channel.output()
+        if data:
+            try:
+                self.sock.send(data)
             except OSError:
-                raise StreamError("eof") from None
+                pass  # it is a courtesy
 
     def pending(self) -> bool:
         """Whether input is waiting."""
+        if self._channel is not None and self._channel.pending():
+            return True
         try:
             return bool(self.sock.recv(1, socket.MSG_PEEK))
         except OSError:
@@ -116,6 +182,11 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._channel is not None:
+            self._channel.shut()
+            self._answer(self._channel)
+            self._channel.free()
+            self._channel = None
         self.sock.close()
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from postfixpy import log
 
 from . import libssl
+from .handshake import LibraryError
 from .libssl import Library, Pointer
 from .loglevel import ALL_PACKETS, DEBUG, PACKETS
 
@@ -26,14 +27,6 @@ _CHUNK = 65536
 
 _buffer = ctypes.create_string_buffer(_CHUNK)
 """What the library reads into. All channels share it: it is copied before anything else happens."""
-
-
-class LibraryError(Exception):
-    """The library cannot go on; its error stack is not printed yet. `status` is what the function returned."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"TLS library error {status}")
-        self.status = status
 
 
 _channels: "weakref.WeakValueDictionary[Pointer, Channel]" = weakref.WeakValueDictionary()
@@ -107,6 +100,19 @@ class Channel:
         if self._ssl is None:
             return
         self.library.BIO_ctrl(self._input, _BIO_SET_MEM_EOF, 0, None)
+
+    def receive(self, data: bytes) -> None:
+        """`feed`, or `end` when there is nothing."""
+        if data:
+            self.feed(data)
+        else:
+            self.end()
+
+    def pending(self) -> bool:
+        """Whether input has come that was not read yet."""
+        return self._ssl is not None and bool(
+            self.library.BIO_ctrl_pending(self._input) or self.library.SSL_has_pending(self._ssl)
+        )
 
     def output(self) -> bytes:
         """What is to be sent to the peer."""

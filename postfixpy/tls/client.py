@@ -14,9 +14,9 @@ from typing import NoReturn
 from postfixpy import log
 
 from . import dane, libssl, options
-from .channel import Channel, LibraryError
+from .channel import Channel
 from .context import RAW_KEY_OR_CERTIFICATE
-from .handshake import HandshakeError, Report, TLSRequest, TLSState
+from .handshake import HandshakeError, LibraryError, Report, TLSRequest, TLSState
 from .level import Level
 from .loglevel import CACHE, CERTMATCH, DEBUG, PEERCERT, SUMMARY, UNTRUSTED, VERBOSE
 from .summary import negotiated

@@ -104,6 +104,8 @@ def client_context(view: "View") -> ClientContext | None:
     ``smtp_tls_scert_verifydepth``, ``smtp_tls_fingerprint_digest``, ``smtp_tls_loglevel`` (in LMTP mode their mirrors)
     and the ``tls_*`` parameters. Call it when TLS may be needed at all (spec 8.1).
     """
+    from . import client  # noqa: F401  # what handshakes need, as long as the files can be seen
+
     parameter = view.parameter("smtp_tls_loglevel")
     bits = log_mask(parameter.name if parameter is not None else "smtp_tls_loglevel", view.smtp_tls_loglevel)
     if bits & VERBOSE:

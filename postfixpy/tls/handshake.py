@@ -33,6 +33,14 @@ class TLSA(NamedTuple):
     data: bytes
 
 
+class LibraryError(Exception):
+    """The library cannot go on; its error stack is not printed yet. `status` is what the function returned."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"TLS library error {status}")
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class TLSRequest:
     """One handshake.

@@ -91,7 +91,7 @@ _SSL: dict[str, _Prototype] = {
     "SSL_read": (c_int, c_void_p, c_void_p, c_int),
     "SSL_write": (c_int, c_void_p, c_char_p, c_int),
     "SSL_shutdown": (c_int, c_void_p),
-    "SSL_get_shutdown": (c_int, c_void_p),
+    "SSL_has_pending": (c_int, c_void_p),
     "SSL_get_error": (c_int, c_void_p, c_int),
     "SSL_get_version": (c_char_p, c_void_p),
     "SSL_version": (c_int, c_void_p),

@@ -30,7 +30,8 @@ def record(found: scenario.Scenario, installation: Installation) -> str:
     inside = installation.inside(directory)
     try:
         configure(found, directory, inside)
-        services = Services(directory)
+        keeps = "_session_cache_database" in found.main_cf
+        services = Services(directory, tlsmgr=found.tlsmgr, sessions=keeps)
         servers = [ScriptedServer(server, directory) for server in found.servers]
         for server in servers:
             server.start()
@@ -69,6 +70,8 @@ def configure(found: scenario.Scenario, directory: str, inside: str) -> None:
     # A file that was just written makes Postfix wait and read it again, and 3.10 and later then lose $config_directory.
     os.utime(path, (0, 0))
     Path(directory, "etc/master.cf").write_text("")
+    if found.uses_certificates:
+        shutil.copytree(scenario.CERTIFICATES, Path(directory, "etc/certificates"))
     for name, text in found.tables.items():
         Path(directory, "etc", name).write_text(text, errors="surrogateescape")
 

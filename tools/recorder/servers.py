@@ -7,6 +7,7 @@ import threading
 import time
 
 from postfixpy.migrate import scenario
+from postfixpy.tls.scripted import TLS_ALERT, TLS_HANDSHAKE, ScriptedTLS
 
 
 class ScriptedServer(threading.Thread):
@@ -56,6 +57,7 @@ class Play:
         self.buffer = b""
         self.merge = False
         self.out = b""
+        self.tls: ScriptedTLS | None = None
 
     def run(self) -> None:
         try:
@@ -71,21 +73,44 @@ class Play:
             self.sock.close()
 
     def flush(self) -> None:
-        if self.out:
+        if self.out and self.tls is None:
             self.sock.sendall(self.out)
-            self.out = b""
+        elif self.tls is not None:
+            if self.out:
+                self.tls.write(self.out)
+            self.sock.sendall(self.tls.output())
+        self.out = b""
 
     def more(self) -> bool:
         """Wait for input. False at the end."""
         data = self.sock.recv(65536)
+        if self.tls is not None:
+            return self.more_tls(self.tls, data)
         if not data:
             return False
-        if self.merge:
-            self.chunks[-1] += data
-        else:
-            self.chunks.append(data)
-        self.buffer += data
+        if not data.startswith(TLS_ALERT):
+            self.take(data, b"[TLS hello]\r\n" if data.startswith(TLS_HANDSHAKE) else data)
         return True
+
+    def more_tls(self, tls: ScriptedTLS, data: bytes) -> bool:
+        """Input for TLS has come, b"" at the end. False when there is no more."""
+        before = tls.story
+        tls.feed(data)
+        plain = tls.read()
+        if tls.story and not before:
+            self.chunks.append(tls.story.encode() + b"\r\n")
+        if plain:
+            self.take(plain, plain)
+        self.sock.sendall(tls.output())
+        return bool(data) and not tls.failed
+
+    def take(self, data: bytes, shown: bytes) -> None:
+        """`data` has come; the recording shows it as `shown`."""
+        if self.merge:
+            self.chunks[-1] += shown
+        else:
+            self.chunks.append(shown)
+        self.buffer += data
 
     def play(self, step: str) -> bool:
         """One step. False when the connection is over."""
@@ -111,6 +136,17 @@ class Play:
                     return False
                 self.merge = True
             return True
+        if word == "starttls":
+            self.tls = ScriptedTLS(rest, str(scenario.CERTIFICATES))
+            while not self.tls.story:
+                if not self.more():
+                    return False
+            return not self.tls.failed
+        if word == "hello":
+            if not self.more():
+                return False
+            self.buffer = b""
+            return True
         if word == "sleep":
             time.sleep(float(rest))
             return True
@@ -122,6 +158,9 @@ class Play:
                 pass
             return False
         if word == "close":
+            if self.tls is not None and rest != "abruptly":
+                self.tls.shut()
+                self.flush()
             return False
         raise ValueError(step)
 

@@ -1,5 +1,6 @@
 """The mail system's services and the log, on sockets in the queue directory."""
 
+import base64
 import os
 import re
 import socket
@@ -23,7 +24,9 @@ class Services:
     `told` are the reports to services, `lines` the log, `notices` what was submitted to cleanup.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, *, tlsmgr: bool = True, sessions: bool = False) -> None:
+        """`tlsmgr`: whether there is a TLS session manager; without it the real programs do without TLS. `sessions`:
+        whether it keeps sessions."""
         self.directory = directory
         self.told: list[str] = []
         self.lines: list[str] = []
@@ -36,6 +39,10 @@ class Services:
         self._listen("private/other", self._agent)
         self._listen("private/scache", self._cache)
         self._listen("public/cleanup", self._cleanup)
+        self._sessions: dict[str, str] = {}
+        self._cachable = int(sessions)
+        if tlsmgr:
+            self._listen("private/tlsmgr", self._tlsmgr)
         self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._log.bind(os.path.join(directory, "public/postlog"))
         self._logger = threading.Thread(target=self._read_log, daemon=True)
@@ -64,7 +71,7 @@ class Services:
             text = record.decode("utf-8", "surrogateescape")
             text = re.sub(r"^.*?\[\d+\]: ", "", text.rstrip("\n"), count=1)
             if "tlsmgr" in text or "no entropy for TLS" in text:
-                continue  # there is no tlsmgr here: the program goes on without TLS, which is what is recorded
+                continue  # ours needs no tlsmgr to have entropy
             self.lines.append(f"log {scenario.normal_log(text)}")
 
     def _report(self, stream: Stream, name: str) -> None:
@@ -109,6 +116,29 @@ class Services:
                     stream.send(("status", 0), ("reason", ""))
                     stream.sock.close()
                     return
+
+    def _tlsmgr(self, stream: Stream, name: str) -> None:
+        """tlsmgr(8): seeds, and a session cache without its time limits."""
+        stream.send(("protocol", "tlsmgr_protocol"))
+        while (pairs := stream.read()) is not None:
+            v = dict(pairs)
+            key = f"{v.get('cache_type')} {v.get('cache_id')}"
+            match v["request"]:
+                case "seed":
+                    seed = base64.b64encode(os.urandom(int(v["size"]))).decode()
+                    stream.send(("status", 0), ("seed", seed))
+                case "policy":
+                    stream.send(("status", 0), ("cachable", self._cachable), ("timeout", 3600))
+                case "lookup":
+                    stream.send(
+                        ("status", 0 if key in self._sessions else -1), ("session", self._sessions.get(key, ""))
+                    )
+                case "update":
+                    self._sessions[key] = v["session"]
+                    stream.send(("status", 0))
+                case "delete":
+                    self._sessions.pop(key, None)
+                    stream.send(("status", 0))
 
     # scache(8), without its time limits
 
