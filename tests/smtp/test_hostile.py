@@ -35,6 +35,9 @@ class Hostile:
             return data
         return self.chunk
 
+    def hang_up(self) -> None:
+        pass
+
     def pending(self) -> bool:
         return True
 

@@ -104,6 +104,9 @@ class WildServer:
         self.clock.now += limit
         raise StreamError("time")
 
+    def hang_up(self) -> None:
+        pass
+
     def pending(self) -> bool:
         return bool(self.output)
 
