@@ -46,6 +46,8 @@ and ours:
        dot * odds=10 drop                          hang up at one final dot in ten, message not accepted
   --offer 'KEYWORD'    announce it, e.g. --offer 'SIZE 10240000' --offer SMTPUTF8
   --journal FILE       a JSON line for each accepted transaction; --journal-content puts the message in it
+  --tls-cert FILE      offer STARTTLS; FILE has the certificate, its chain and, without --tls-key FILE, its key
+  --tls-wrapper        the handshake comes first (port 465)
   --seed N             make odds repeatable
   --print-port         print the port, for port 0
 """
@@ -59,7 +61,10 @@ _WITHOUT = {
     "N": "DSN",
     "p": "PIPELINING",
 }
-_LONG = ["help", "rule=", "script=", "offer=", "journal=", "journal-content", "seed=", "print-port"]
+_LONG = [
+    *("help", "rule=", "script=", "offer=", "journal=", "journal-content", "seed=", "print-port"),
+    *("tls-cert=", "tls-key=", "tls-wrapper"),
+]
 
 
 def _seconds(text: str, option: str) -> float:
@@ -104,6 +109,7 @@ class _Options:
         self.backlog = 100
         self.print_port = False
         self.user = self.root = ""
+        self.certificate = self.key = ""
         self.soft, self.hard = SOFT, HARD
         refusals: list[tuple[str, list[str]]] = []
         rules: list[Rule] = []
@@ -136,9 +142,25 @@ class _Options:
         self.sink.script = Script(rules, rng)
         if not 1 <= len(arguments) <= 2:
             raise FatalError(USAGE, 64)
+        self._load_certificate()
         self.endpoint = arguments[0]
         if len(arguments) == 2:
             self.backlog = int(_seconds(arguments[1], "backlog"))
+
+    def _load_certificate(self) -> None:
+        import ssl
+
+        if not self.certificate:
+            if self.key or self.sink.tls_first:
+                raise FatalError("--tls-key and --tls-wrapper need --tls-cert")
+            return
+        self.sink.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            self.sink.tls.load_cert_chain(self.certificate, self.key or None)
+        except (OSError, ssl.SSLError) as error:
+            reason = getattr(error, "reason", None) or error.strerror or str(error)
+            raise FatalError(f"{self.certificate}: {reason}") from None
+        self.sink.offer.starttls = not self.sink.tls_first
 
     def _script(self, option: str, value: str) -> list[Rule]:
         try:
@@ -211,6 +233,12 @@ class _Options:
             sink.journal_content = True
         elif letter == "print-port":
             self.print_port = True
+        elif letter == "tls-cert":
+            self.certificate = value
+        elif letter == "tls-key":
+            self.key = value
+        elif letter == "tls-wrapper":
+            sink.tls_first = True
 
 
 def _show_counters(sink: Sink) -> None:

@@ -198,9 +198,10 @@ def show_wire(name: str, chunks: list[bytes]) -> list[str]:
 
 _DIFFERENT = (
     (re.compile(r"delay=[0-9.]+, delays=[0-9./]+"), "delay=#, delays=#"),
-    # The TLS library's source files, and a word that OpenSSL 3.2 changed.
+    # The TLS library's source files, and two words that newer versions of OpenSSL changed.
     (re.compile(r"(TLS library problem: error:[^:]*:[^:]*:[^:]*:[^:]*):[^:]*:[0-9]+:"), r"\1:#:#:"),
     (re.compile(r"(TLS library problem: .*|SSL3 alert .*)(?:sslv3|ssl/tls) alert"), r"\1tls alert"),
+    (re.compile("error:05880020:(x509 certificate routines)::BIO lib"), r"error:05880002:\1::system lib"),
     (re.compile(r"&[0-9A-F]{64}\b"), "&#"),  # the key of a TLS session
     (re.compile(r"^(read from|write to) [0-9A-F]+ \[[0-9A-F]+\]"), r"\1 # [#]"),
 )

@@ -2,7 +2,7 @@
 
     STAGE WHO [times=N] [odds=P] [delay=S] ACTION
 
-STAGE    connect ehlo helo lhlo mail rcpt data body dot rset noop vrfy quit, or * for any
+STAGE    connect ehlo helo lhlo starttls mail rcpt data body dot rset noop vrfy quit, or * for any
 WHO      a pattern (shell style, case ignored) for the address of MAIL and RCPT; at data, body and dot for any
          recipient of the transaction; at connect for the client address; at helo for the name. * matches all.
 times=N  only the first N matches of each address (N = 1: "defer once")
@@ -22,7 +22,10 @@ import random
 import re
 from dataclasses import dataclass, field
 
-STAGES = ("connect", "ehlo", "helo", "lhlo", "mail", "rcpt", "data", "body", "dot", "rset", "noop", "vrfy", "quit")
+STAGES = (
+    *("connect", "ehlo", "helo", "lhlo", "starttls", "mail", "rcpt", "data", "body", "dot", "rset", "noop", "vrfy"),
+    "quit",
+)
 _REPLY = re.compile(r"[2-5]\d\d( .*)?")
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Sink:
     quits: int = 0
     messages: int = 0
     journal_content: bool = False
+    tls: ssl.SSLContext | None = None
+    tls_first: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(256))
 
@@ -60,6 +63,8 @@ class Sink:
                 "rcpt": delivery.recipients,
                 "size": delivery.size,
             }
+            if delivery.tls:
+                entry["tls"] = delivery.tls
             if self.journal_content:
                 entry["content"] = delivery.content.decode("utf-8", "backslashreplace").replace("\r\n", "\n")
             self.journal.write(json.dumps(entry) + "\n")
@@ -147,6 +152,7 @@ class Connection(asyncio.Protocol):
         self.sink = sink
         self.transport: asyncio.Transport | None = None
         self.session: Session | None = None
+        self._tls: _TLS | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
 
@@ -158,12 +164,40 @@ class Connection(asyncio.Protocol):
         if ":" in client:
             client = f"ipv6:{client}"
         self.session = Session(self.sink.offer, self.sink.script, client, self.sink.deliver, self.sink.keep)
+        if self.sink.tls_first:
+            self._start_tls()
         self._run()
+
+    def _start_tls(self) -> None:
+        assert self.sink.tls is not None
+        self._tls = _TLS(self.sink.tls)
+
+    def _decrypt(self, tls: "_TLS", data: bytes) -> bytes:
+        """What the client says in `data`, which is TLS; its handshake is answered here."""
+        assert self.session is not None and self.transport is not None
+        before = tls.description
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError as error:
+            self._trace("* ", f"TLS: {error.reason}".encode())
+            self.transport.write(tls.output())
+            self.transport.close()
+            return b""
+        if tls.description and not before:
+            self._trace("* ", f"TLS: {tls.description}".encode())
+            self.session.enter_tls(tls.description)
+        self.transport.write(tls.output())
+        return plain
+
+    def _trace(self, mark: str, data: bytes) -> None:
+        if self.sink.trace is not None:
+            self.sink.trace(mark + data.decode("utf-8", "backslashreplace").rstrip())
 
     def data_received(self, data: bytes) -> None:
         assert self.session is not None
-        if self.sink.trace is not None:
-            self.sink.trace("< " + data.decode("utf-8", "backslashreplace").rstrip())
+        if self._tls is not None:
+            data = self._decrypt(self._tls, data)
+        self._trace("< ", data)
         self.session.feed(data)
         if self._resume is None:
             self._run()
@@ -200,10 +234,53 @@ class Connection(asyncio.Protocol):
     def _act(self, action: Action) -> None:
         assert self.transport is not None
         if action.write:
-            if self.sink.trace is not None:
-                self.sink.trace("> " + action.write.decode("utf-8", "backslashreplace").rstrip())
-            self.transport.write(action.write)
+            self._trace("> ", action.write)
+            self.transport.write(action.write if self._tls is None else self._tls.encrypt(action.write))
+        if action.start_tls:
+            self._start_tls()
         if action.counts:
             self.sink.count(action.counts)
         if action.close:
             self.transport.close()
+
+
+class _TLS:
+    """The server's side of TLS on one connection, by memory: asyncio's own keeps 256 kilobytes a connection.
+
+    description   protocol and cipher once the handshake is done
+    """
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._input, self._written = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._object = context.wrap_bio(self._input, self._written, server_side=True)
+        self.description = ""
+        self._held = b""
+
+    def receive(self, data: bytes) -> bytes:
+        """What `data` holds in plaintext. Raises ssl.SSLError."""
+        self._input.write(data)
+        plain = b""
+        try:
+            if not self.description:
+                self._object.do_handshake()
+                cipher = self._object.cipher()
+                self.description = f"{self._object.version()} {cipher[0] if cipher else ''}"
+                if self._object.session_reused:
+                    self.description += " resumed"
+            while part := self._object.read(65536):
+                plain += part
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass
+        return plain
+
+    def encrypt(self, data: bytes) -> bytes:
+        """`data` and what else is to be sent. What is said before the handshake is done is kept back until then."""
+        self._held += data
+        return self.output()
+
+    def output(self) -> bytes:
+        """What is to be sent."""
+        if self.description and self._held:
+            held, self._held = self._held, b""
+            self._object.write(held)
+        return self._written.read()

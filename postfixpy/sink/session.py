@@ -36,16 +36,18 @@ class Offer:
     data_reply_delay: float = 0.0
     content_delay: float = 0.0
     abort_after_data: float | None = None
+    starttls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """Wait `delay` seconds, write, then hang up if told so. `counts` is "quit" or "message", for -c and -M."""
+    """Wait `delay` seconds, write, then hang up or start TLS. `counts` is "quit" or "message", for -c and -M."""
 
     write: bytes = b""
     delay: float = 0.0
     close: bool = False
     counts: str = ""
+    start_tls: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ class Delivery:
     recipients: list[str]
     size: int
     content: bytes = b""
+    tls: str = ""
 
 
 class Session:
@@ -80,11 +83,19 @@ class Session:
         self._in_mail = False
         self._recipients: list[str] = []
         self._size = 0
+        self._tls = ""
         self._greet()
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the client."""
         self._buffer += data
+
+    def enter_tls(self, description: str) -> None:
+        """TLS is up: what was said before does not count."""
+        self._tls = description
+        self._buffer.clear()
+        self._reset()
+        self._helo = ""
 
     def step(self) -> Action | None:
         """The next thing to do; None: wait for input."""
@@ -130,8 +141,9 @@ class Session:
         self._reset()
         self._helo = argument
         if not self.offer.lmtp:
-            self._protocol = "ESMTP"
-        lines = [self.offer.hostname, *self.offer.keywords, ""]
+            self._protocol = "ESMTPS" if self._tls else "ESMTP"
+        tls = ["STARTTLS"] if self.offer.starttls and not self._tls else []
+        lines = [self.offer.hostname, *self.offer.keywords, *tls, ""]
         text = "\r\n".join(f"250-{line}" for line in lines[:-1]) + "\r\n250 "
         self._answer(stage, text, argument.lower())
 
@@ -142,6 +154,14 @@ class Session:
         self._reset()
         self._helo, self._protocol = argument, "SMTP"
         self._answer("helo", f"250 {self.offer.hostname}", argument.lower())
+
+    def _do_starttls(self, argument: str) -> None:
+        if not self.offer.starttls or self._tls:
+            self._say("502 5.5.1 Error: command not implemented")
+        elif argument:
+            self._say("501 5.5.4 Syntax: STARTTLS")
+        elif self._answer("starttls", "220 2.0.0 Ready to start TLS"):
+            self._pending.append(Action(start_tls=True))
 
     def _do_mail(self, argument: str) -> None:
         if self._in_mail:
@@ -243,7 +263,8 @@ class Session:
             content = body.replace(b"\r\n..", b"\r\n.") if self.keep else b""
             if content.startswith(b".."):
                 content = content[1:]
-            self.deliver(Delivery(self.client, self._protocol, self._helo, self._mail, recipients, size, content))
+            mail, helo = self._mail, self._helo
+            self.deliver(Delivery(self.client, self._protocol, helo, mail, recipients, size, content, self._tls))
         if rule.action == "ok":
             self._pending.append(Action(reply.encode() + b"\r\n", rule.delay, counts="message"))
         elif accepted and rule.action == "reply":

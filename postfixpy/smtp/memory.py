@@ -139,7 +139,7 @@ class Peer:
 
     def hang_up(self) -> None:
         """The client closes the connection."""
-        if self._tls is not None and not self._tls.story:
+        if self._tls is not None and not self._tls.story and not self._closed:
             self._through(self._tls, b"")
         if self._channel is not None:
             self._channel.shut()

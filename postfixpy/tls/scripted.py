@@ -6,7 +6,7 @@ without ``.pem``, or ``anonymous`` for none. Options:
 
     protocols=TLSv1,TLSv1.3   what the server speaks (default: all)
     ciphers=LIST              OpenSSL's list for TLS 1.2 and below
-    curve=NAME                the one curve for key exchange
+    curve=NAME                the one curve for key exchange (X25519); curve=any: what the library has
     tickets=N                 session tickets after a TLS 1.3 handshake (2); 0: no resumption at all
     verify=AUTHORITY          ask for a client certificate of AUTHORITY-ca.pem; verify=AUTHORITY! demands it
     cut=N                     hang up when N bytes have been sent
@@ -52,8 +52,9 @@ def _context(step: str, directory: str) -> ssl.SSLContext:
         context.options |= ssl.OP_NO_TLSv1_3
     else:
         context.load_cert_chain(Path(directory, f"{name}.pem"))
-    if "curve" in options:
-        context.set_ecdh_curve(options["curve"])
+    curve = options.get("curve", "X25519")
+    if curve != "any":
+        context.set_ecdh_curve(curve)
     tickets = int(options.get("tickets", 2))
     context.num_tickets = tickets
     if not tickets:

@@ -9,11 +9,10 @@ from postfixpy.tls.context import ClientContext
 from postfixpy.tls.handshake import HandshakeError
 from postfixpy.tls.level import Level
 
-from .wire import Talk, server
+from .wire import LOWER, Talk, server
 
 Make = Callable[..., ClientContext]
 HOST = "mx.server.example"
-LOWER = f"{HOST}[127.0.0.1]:25"
 
 
 def test_the_log_line_follows_the_release(context: Make, lines: list[str]) -> None:

@@ -11,6 +11,7 @@ from postfixpy.tls.level import Level
 from .conftest import CERTIFICATES
 
 NAMADDR = "MX.server.example[127.0.0.1]:25"
+LOWER = NAMADDR.lower()
 
 
 class Talk:
