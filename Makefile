@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-load check compat compat-live record reference setup clean
+.PHONY: demo test test-real test-load check compat compat-live record mutate reference setup clean
 
 setup: $(VENV)/ready
 
@@ -34,6 +34,10 @@ compat: setup
 
 compat-live: setup
 	@$(BIN)/python tools/replay.py --live
+
+# Mistakes in our client, one at a time: each must be noticed by some scenario.
+mutate: setup
+	@$(BIN)/python tools/mutate.py
 
 # Record all scenarios again from every installed Postfix (root; tools/real_root.py installs): nothing may differ.
 record: setup

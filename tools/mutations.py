@@ -83,7 +83,7 @@ MUTATIONS = [
     M("time limit of DATA", STATES, '"smtp_data_init_timeout"', '"smtp_data_done_timeout"'),
     M("time limit of the final dot", STATES, '"smtp_data_done_timeout"', '"smtp_data_init_timeout"'),
     M("time limit of RSET after refusals", STATES, 'ABORT = State("smtp_rset_timeout"', 'ABORT = State("smtp_quit_timeout"'),
-    M("time limit of QUIT", STATES, 'QUIT = State("smtp_quit_timeout"', 'QUIT = State("smtp_rset_timeout"'),
+    M("time limit of QUIT", STATES, 'QUIT = State("smtp_quit_timeout"', 'QUIT = State("smtp_mail_timeout"'),
     M("time limit of LHLO", STATES, 'LHLO = State("smtp_helo_timeout"', 'LHLO = State("smtp_mail_timeout"'),
     M("time limit of the greeting", STATES, 'GREETING = State("smtp_helo_timeout"', 'GREETING = State("smtp_mail_timeout"'),
     M("text: in reply to MAIL", STATES, '"MAIL FROM command"', '"MAIL command"'),
@@ -134,7 +134,7 @@ MUTATIONS = [
     # Servers
     M("one address more than the limit", AGENT, "counts.addresses == counts.address_limit", "counts.addresses > counts.address_limit"),
     M("one session more than the limit", AGENT, "counts.sessions == counts.session_limit", "counts.sessions > counts.session_limit"),
-    M("status of a refused connection", AGENT, 'DSN("4.4.1", "", f"connect to', 'DSN("4.4.2", "", f"connect to'),
+    M("status of a refused connection", AGENT, 'DSN("4.4.1", "", f"connect to {server.host}[', 'DSN("4.4.2", "", f"connect to {server.host}['),
     M("a relayhost that fails hard bounces mail", AGENT, "elif relayhost:", "elif False:"),
     M("a fallback relay that fails hard bounces mail", AGENT, "        if fallback:\n", "        if False:\n"),
     M("fallback relays are not used", AGENT, "sites += destination.split_list(settings.view.smtp_fallback_relay)", "pass"),

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 from postfixpy import config, log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.disposition import Disposition, Reporter
+from postfixpy.ipc.flush import FlushClient
+from postfixpy.ipc.rewrite import LOCAL
+from postfixpy.ipc.verify import VerifyClient
 from postfixpy.mail.delivery import DeliveryRequest, MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
 from postfixpy.smtp import agent, notice
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
-from postfixpy.smtp.memory import Clock, Memory, Network, Zone, finish
+from postfixpy.smtp.memory import Clock, Memory, Network, TimeUp, Zone, finish
 from postfixpy.smtp.settings import Settings
 
 from . import scenario as format
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from postfixpy.config import View
 
 START = 1_000_000_000
+TIME_LIMIT = 20.0
+"""Seconds that the queue manager of a scenario waits for the result of a request; then it ends the program."""
 LINE_LIMIT = 2048
 """Longest record of content, as cleanup writes them (line_length_limit)."""
 
@@ -82,16 +87,48 @@ def records_of(message: str) -> list[tuple[str, bytes]]:
     return out
 
 
+class _Flush(FlushClient):
+    """Records what goes to the fast flush service."""
+
+    told: list[str]
+
+    async def add(self, site: str, queue_id: str) -> int:
+        refused = await self._refused(site, "update fast-flush logfile for domain")
+        if not refused:
+            self.told.append(show_told("flush", "add", site, queue_id))
+        return refused
+
+
+class _Verify(VerifyClient):
+    """Records what goes to the address verification database."""
+
+    told: list[str]
+
+    async def update(self, address: str, state: int, reason: str) -> int:
+        self.told.append(show_told("verify", "update", address, str(state), reason))
+        return 0
+
+
+def show_told(service: str, *words: str) -> str:
+    """A request to another service, as a line."""
+    return f"{service}: {' '.join(words)}"
+
+
 class _Reporter(Reporter):
     """Records what goes to the bounce, defer and trace services."""
 
-    told: list[str]
+    told: list[str]  # set by make
 
     @classmethod
     def make(cls, view: "View") -> "_Reporter":
         reporter = cls.of(view, "smtp_delivery_status_filter")
         assert isinstance(reporter, _Reporter)
-        reporter.told = []
+        told: list[str] = []
+        reporter.told = told
+        flush, verify = _Flush.of(view), _Verify()
+        assert isinstance(flush, _Flush)
+        flush.told = verify.told = told
+        reporter.flush, reporter.verify = flush, verify
         return reporter
 
     async def _append(self, service: str, flags: int, queue_id: str, recipient: Recipient, dsn: DSN) -> bool:
@@ -154,7 +191,7 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
 
     previous = log.set_sink(sink)
     try:
-        return _replay(scenario, directory, release, program, lines)
+        return _replay(scenario, directory, release, program, lines).replace(directory, "$queue/etc")
     except FatalError as error:
         log.fatal(str(error))
         return render([], lines, [], "result none", [])
@@ -183,8 +220,9 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         lines += show_notice(notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp))
     for passed in memory.passed:
         reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
+    asked = [show_told("rewrite", LOCAL, address) for address in memory.rewritten]
     wires = [(name, peer.chunks) for name, peer in network.peers]
-    return render(wires, lines, reporter.told, "\n".join(outcomes), done)
+    return render(wires, lines, asked + reporter.told, "\n".join(outcomes), done)
 
 
 def _deliver(
@@ -200,8 +238,11 @@ def _deliver(
 
     memory.dispose = dispose
     delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), memory.clock)
+    memory.clock.deadline = memory.clock.now + TIME_LIMIT
     try:
         memory.run(agent.deliver(delivery))
+    except TimeUp:
+        return "result none", marks.done
     except FatalError as error:
         log.fatal(str(error))
         return "result none", marks.done

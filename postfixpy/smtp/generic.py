@@ -43,8 +43,10 @@ def _map(d: Delivery, address: str) -> Run[str | None]:
         raise FatalError(f"{maps.title} map lookup problem for {address}") from None
     if len(found) > 1:
         log.warning(f"multi-valued {maps.title} result for {address}")
-    canonical = yield from Rewrite(found[0])
-    result = unquote_822_local(canonical)
+    canonical: list[str] = []
+    for external in found:  # all of them, as in Postfix, although only the first is used
+        canonical.append((yield from Rewrite(external)))
+    result = unquote_822_local(canonical[0])
     return add_extension(result, mapped.extension) if mapped.extension else result
 
 

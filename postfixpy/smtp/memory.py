@@ -27,14 +27,29 @@ from .pool import Pool
 T = TypeVar("T")
 
 
+class TimeUp(BaseException):
+    """The clock has reached its deadline. Not an Exception: nothing in the client may catch it."""
+
+
 class Clock:
-    """The time in seconds, which only effects move."""
+    """The time in seconds, which only effects move. Raises TimeUp when it is moved beyond `deadline`."""
 
     def __init__(self, start: float = 1_000_000_000.0) -> None:
-        self.now = start
+        self._now = start
+        self.deadline = float("inf")
 
     def __call__(self) -> float:
-        return self.now
+        return self._now
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, value: float) -> None:
+        if value > self.deadline:
+            raise TimeUp
+        self._now = value
 
 
 def finish(coroutine: "Coroutine[Any, Any, T] | Awaitable[T]") -> T:
@@ -374,7 +389,8 @@ def _no_token(effect: effects.FetchToken) -> str:
 class Memory:
     """Drives a generator.
 
-    `dispose` gets each Outcome; `notices` has the postmaster notices, `passed` what was passed to another transport.
+    `dispose` gets each Outcome; `notices` has the postmaster notices, `passed` what was passed to another transport,
+    `rewritten` the addresses that were asked to be rewritten.
     """
 
     def __init__(
@@ -392,6 +408,7 @@ class Memory:
         self.resolver = Resolver(exchange or Zone([]), **resolver_options)
         self.notices: list[effects.Notify] = []
         self.passed: list[effects.PassOn] = []
+        self.rewritten: dict[str, None] = {}
         self.corrupt = False
         self.pool = Pool(clock, lambda link: None)
         self.fetch_token: Callable[[effects.FetchToken], str] = _no_token
@@ -443,6 +460,7 @@ class Memory:
         elif isinstance(effect, effects.Report):
             return self.dispose(outcome_of(effect))
         elif isinstance(effect, effects.Rewrite):
+            self.rewritten[effect.address] = None
             return effect.address if "@" in effect.address else f"{effect.address}@client.example"
         elif isinstance(effect, effects.Notify):
             self.notices.append(effect)

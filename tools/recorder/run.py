@@ -21,8 +21,6 @@ from .servers import ScriptedServer
 from .services import Services
 from .stream import Stream
 
-TIME_LIMIT = 20.0
-
 
 def record(found: scenario.Scenario, installation: Installation) -> str:
     """What the program does in the scenario, as text. Needs namespaces of its own (`recorder.namespace`)."""
@@ -54,7 +52,7 @@ def record(found: scenario.Scenario, installation: Installation) -> str:
         shutil.rmtree(directory)
     connections = sorted((c for server in servers for c in server.chunks), key=lambda c: c[0])
     lines = services.lines + services.notices
-    text = replay_smtp.render(connections, lines, services.told, "\n".join(outcomes), done)
+    text = replay_smtp.render(connections, lines, [*services.rewritten, *services.told], "\n".join(outcomes), done)
     return text.replace(directory, "$queue").replace(inside, "$queue")
 
 
@@ -128,7 +126,7 @@ def run_request(request: bytes, process: Process) -> str:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(process.path)
     stream = Stream(sock)
-    deadline = time.monotonic() + TIME_LIMIT
+    deadline = time.monotonic() + replay_smtp.TIME_LIMIT
 
     def answer() -> list[tuple[str, str]] | None:
         while not select.select([sock], [], [], 0.2)[0]:

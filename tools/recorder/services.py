@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from postfixpy.ipc import delivery as wire
+from postfixpy.ipc import flush, verify
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.records import RecordParser
@@ -21,7 +22,8 @@ _END = b"the program has ended"
 class Services:
     """What the program under test finds in private/ and public/. It remembers what it was told.
 
-    `told` are the reports to services, `lines` the log, `notices` what was submitted to cleanup.
+    `told` are the reports to services, `lines` the log, `notices` what was submitted to cleanup. `rewritten` are the
+    requests to rewrite an address, each once: how long answers are remembered is not compared.
     """
 
     def __init__(self, directory: str, *, tlsmgr: bool = True, sessions: bool = False) -> None:
@@ -35,7 +37,10 @@ class Services:
         self._destinations: dict[str, tuple[str, str]] = {}
         for name in ("bounce", "defer", "trace"):
             self._listen(f"private/{name}", self._report)
+        self.rewritten: dict[str, None] = {}
         self._listen("private/rewrite", self._rewrite)
+        self._listen("private/verify", self._verify)
+        self._listen("public/flush", self._flush)
         self._listen("private/other", self._agent)
         self._listen("private/scache", self._cache)
         self._listen("public/cleanup", self._cleanup)
@@ -97,10 +102,25 @@ class Services:
     def _rewrite(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "trivial_rewrite_protocol"))
         while (pairs := stream.read()) is not None:
-            address = dict(pairs)["address"]
+            values = dict(pairs)
+            address = values["address"]
+            self.rewritten[replay_smtp.show_told("rewrite", values["rule"], address)] = None
             if "@" not in address:
                 address += "@client.example"
             stream.send(("flags", 0), ("address", address))
+
+    def _verify(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", verify.PROTOCOL))
+        while (pairs := stream.read()) is not None:
+            self.told.append(replay_smtp.show_told(name, *(value for _, value in pairs)))
+            stream.send(("status", verify.OK))
+
+    def _flush(self, stream: Stream, name: str) -> None:
+        stream.send(("protocol", flush.PROTOCOL))
+        if pairs := stream.read():
+            self.told.append(replay_smtp.show_told(name, *(value for _, value in pairs)))
+            stream.send(("status", flush.OK))
+        stream.sock.close()
 
     def _cleanup(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "cleanup_protocol"), ("queue_id", "NOTICE"))
