@@ -208,7 +208,7 @@ def _text(data: bytes) -> str:
 
 
 def _tlsa(data: bytes) -> str:
-    """A TLSA record as ``usage selector matching-type hex`` (RFC 6698)."""
+    r"""A TLSA record as ``usage selector matching-type hex``; one that is too short as ``\# length hex`` (RFC 3597)."""
     if len(data) < 3:
-        raise Malformed("short TLSA")
+        return f"\\# {len(data)} {data.hex()}"
     return f"{data[0]} {data[1]} {data[2]} {data[3:].hex()}"

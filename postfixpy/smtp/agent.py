@@ -13,7 +13,7 @@ from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
-from postfixpy.tls.level import Level, level_name
+from postfixpy.tls.level import Level
 
 from . import cache, destination, failure, policy, requiretls
 from . import session as feature
@@ -89,11 +89,12 @@ def _internet(d: Delivery) -> Run[None]:
     for position, text in enumerate(sites):
         site = destination.parse_site(text, settings.view.smtp_tcp_port, settings.known_ports, utf8=settings.utf8)
         _wrappermode_hint(d, site)
+        d.demand = yield from requiretls.demand(settings, site.host, d.request.sendopts)
         d.loop_detect = not settings.lmtp and site.port == 25
         route = yield from find_servers(settings, site, d.loop_detect)
         d.why = route.why
         d.final_site = position == len(sites) - 1 or route.found_self or route.why.status[1:] == ".4.6"
-        d.server = Server(site.text, site.host, "", site.port, site.host)
+        d.server = Server(site.text, site.host, "", site.port, site.host, mx=route.mx)
         if position == 0:
             cached = yield from cache.choose_policy(d, site, bool(route.addresses))
         yield from _site(d, site, route, cached)
@@ -165,7 +166,8 @@ def _site(d: Delivery, site: Site, route: Route, cached: cache.Policy) -> Run[No
         counts.addresses += 1
         if counts.addresses == counts.address_limit:
             addresses.clear()
-        d.server = Server(site.text, _server_name(d, record), record.text, record.port or site.port, site.host)
+        name, port = _server_name(d, record), record.port or site.port
+        d.server = Server(site.text, name, record.text, port, site.host, record, route.mx)
         while d.recipients:
             yield from _server(d, record, best, cached, counts, addresses, policies)
             if not d.retry_plain:
@@ -177,35 +179,30 @@ def _server_name(d: Delivery, record: Record) -> str:
 
 
 def get_policy(d: Delivery, policies: dict[tuple[str, int], Policy | PolicyError]) -> Run[Policy]:
-    """The TLS policy of the current server, worked out once a request. Raises PolicyError."""
-    server = d.server
-    key = (server.host, server.port)
+    """The TLS policy of the current server, worked out once a request; begins the ``tls=`` field.
+
+    Raises PolicyError, with `d.why` set.
+    """
+    key = (d.server.host, d.server.port)
+    d.tls.start(d.demand > Demand.DISABLE)
     found = policies.get(key)
     if found is None:
         try:
-            found = yield from policy.evaluate(d.settings, server.site, server.host, d.request.sendopts)
+            found = yield from policy.evaluate(d.settings, d.server, d.request.sendopts, d.clock())
         except PolicyError as error:
             found = error
         policies[key] = found
+    if isinstance(found, PolicyError):
+        d.tls.expect(None)
+        d.why = DSN(found.status, "", str(found))
+        raise found
+    d.tls.expect(found.level)
     try:
-        return (yield from demanded_policy(d, found))
+        policy.check_demand(d, found.level)
     except PolicyError as error:
         d.why = DSN(error.status, "", str(error))
         raise
-
-
-def demanded_policy(d: Delivery, found: Policy | PolicyError) -> Run[Policy]:
-    """The policy with the sender's REQUIRETLS demand; begins the ``tls=`` field of the log. Raises PolicyError."""
-    settings = d.settings
-    demand = yield from requiretls.demand(settings, d.server.domain, d.request.sendopts)
-    second = "/requiretls?" if demand > Demand.DISABLE else ""
-    if isinstance(found, PolicyError):
-        d.tls = f"unknown?{second}" if settings.log_tls else ""
-        raise found
-    name = level_name(found.level)
-    d.tls = f"{name}?{second}" if settings.log_tls else ""
-    policy.check_demand(demand, found.level, d.request.queue_id, d.server.host)
-    return replace(found, demand=demand)
+    return found
 
 
 def _server(
@@ -226,10 +223,13 @@ def _server(
         log.warning(f"TLS policy lookup for {server.site}/{server.host}: {error}")
         return
     if view.smtp_tls_wrappermode and not level.must_encrypt:
-        log.warning('smtp_tls_wrappermode requires "smtp_tls_security_level = encrypt" (or stronger)')
+        mode, parameter = d.settings.name("smtp_tls_wrappermode"), d.settings.name("smtp_tls_security_level")
+        log.warning(f'{mode} requires "{parameter} = encrypt" (or stronger)')
+        return
+    if not level.permits_host(record.query):
         return
     if plain:
-        level = Policy(Level.NONE)
+        level = Policy()
     session = None
     if cached.load and record.preference > best:
         session = yield from cache.find_endpoint(d, level, cached)
@@ -354,14 +354,13 @@ def _local(d: Delivery, path: str) -> Run[None]:
         value = view.smtp_fallback_relay
         log.warning(f'ignoring "lmtp_fallback_relay = {value}" setting for non-TCP connections')
     d.server = Server(path, view.myhostname, path, 0, view.myhostname)
+    d.demand = yield from requiretls.demand(settings, view.myhostname, d.request.sendopts)
     d.final_site = d.final_server = True
     cached = yield from cache.choose_policy(d, None, True)
     try:
-        level = yield from policy.evaluate(settings, path, view.myhostname, d.request.sendopts)
-        level = yield from demanded_policy(d, level)
+        level = yield from get_policy(d, {})
     except PolicyError as error:
         log.warning(f"TLS policy lookup error for {view.myhostname}/{path}: {error}")
-        d.why = DSN(error.status, "", str(error))
     else:
         session = (yield from cache.find_endpoint(d, level, cached)) if cached.load else None
         if session is not None:
@@ -386,7 +385,7 @@ def _local_session(d: Delivery, path: str, level: Policy, cached: cache.Policy) 
         return
     if level.level == Level.MAY:
         log.warning("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
-        level = Policy(Level.NONE)
+        level = Policy()
     session = d.session = _new_session(d, link, level, cached)
     session.verbose = yield from _is_debug_peer(d, session)
     ready = yield from shake_hands(d, session)

@@ -7,12 +7,12 @@ it is used again RSET must succeed. Labels and properties are those of Postfix's
 
 import base64
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
 from postfixpy.dns.record import Record
 from postfixpy.mail.delivery import CONNECTION_LOAD, CONNECTION_STORE
-from postfixpy.tls.level import Level
+from postfixpy.tls import loglevel
 
 from . import session as feature
 from .delivery import Delivery, Server, requires_smtputf8
@@ -79,7 +79,7 @@ def _requirements(d: Delivery) -> list[str | int]:
     if d.settings.release < (3, 8):
         return []
     smtputf8 = int(requires_smtputf8(d.request.sendopts))
-    return [0, smtputf8] if d.settings.release >= (3, 11) else [smtputf8]
+    return [int(d.demand), smtputf8] if d.settings.release >= (3, 11) else [smtputf8]
 
 
 def destination_label(d: Delivery, cached: Policy, level: int) -> str:
@@ -137,7 +137,7 @@ def _values(text: str) -> dict[str, str]:
 # Finding
 
 
-def _activate(d: Delivery, found: tuple[object, str, str], policy: TLSPolicy) -> Session | None:
+def _activate(d: Delivery, found: tuple[Any, str, str], policy: TLSPolicy) -> Session | None:
     """A session from the cache; None when its properties make no sense."""
     link, properties, _ = found
     values, server = _values(properties), d.server
@@ -151,6 +151,9 @@ def _activate(d: Delivery, found: tuple[object, str, str], policy: TLSPolicy) ->
     session = Session(d.settings, stream, d.request.queue_id, server.host, server.address, server.port, policy, expires)
     session.features = features | feature.FROM_CACHE
     session.reuse_count = reuse_count + 1
+    session.tls = tls = link.tls
+    if tls is not None and d.settings.tls_log & loglevel.SUMMARY:
+        log.info(tls.line.replace(" connection established to ", " connection reused to ", 1))
     return session
 
 
@@ -167,7 +170,7 @@ def _usable(d: Delivery, session: Session | None, cached: Policy) -> Run[Session
 
 def _find_destination(d: Delivery, cached: Policy) -> Run[Session | None]:
     # Postfix looks for a plaintext session here, whatever the policy is (spec 10.2).
-    policy = TLSPolicy(Level.NONE)
+    policy = TLSPolicy()
     found = yield from CacheFind(destination_label(d, cached, policy.level), True)
     if found is None:
         return None
@@ -213,7 +216,8 @@ def reuse(
     for record in list(addresses):
         if not d.recipients or record.preference != best or record not in addresses:
             break
-        d.server = Server(site.text, record.query, record.text, record.port or site.port, site.host)
+        port = record.port or site.port
+        d.server = Server(site.text, record.query, record.text, port, site.host, record, d.server.mx)
         try:
             policy = yield from get_policy(d, policies)
         except PolicyError as error:

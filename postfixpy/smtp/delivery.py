@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from postfixpy.dns.record import Record
 from postfixpy.mail.delivery import (
     SMTPUTF8_HEADER,
     SMTPUTF8_RECIPIENT,
@@ -23,6 +24,8 @@ from postfixpy.mail.dsn import DSN, NOTIFY_SUCCESS
 
 from . import session as feature
 from .effects import Report, Run
+from .requiretls import Demand
+from .tls_status import TLSStatus
 
 if TYPE_CHECKING:
     from .content import Source
@@ -56,13 +59,19 @@ class Mark(enum.Enum):
 
 @dataclass(slots=True)
 class Server:
-    """The server being tried: the site as written, its host name, address and port; `domain` is the site's host."""
+    """The server being tried: the site as written, its host name, address and port.
+
+    domain   the site's host; for a UNIX-domain socket, $myhostname
+    record   the address record that led here; mx: the first MX record of the site, if there are any
+    """
 
     site: str = ""
     host: str = ""
     address: str = ""
     port: int = 0
     domain: str = ""
+    record: Record | None = None
+    mx: Record | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +87,8 @@ class Delivery:
     completed       a session of this request has come to its normal end
     loop_detect     look for signs that we talk to ourselves
     retry_plain     try the same server again without TLS
+    demand          how much of the sender's REQUIRETLS counts for the current site
+    tls             what the log says of TLS
     """
 
     settings: "Settings"
@@ -98,12 +109,14 @@ class Delivery:
     loop_detect: bool = False
     retry_plain: bool = False
     line_broken: bool = False
-    tls: str = ""
+    demand: Demand = Demand.DISABLE
+    tls: TLSStatus = field(default_factory=TLSStatus)
 
     def __post_init__(self) -> None:
         self.recipients = list(self.request.recipients)
         self.marks = [Mark.OPEN] * len(self.recipients)
         self.stats = copy_stats(self.request.stats)
+        self.tls.enabled = self.settings.log_tls
 
     @property
     def probe(self) -> bool:
@@ -148,7 +161,7 @@ class Delivery:
             dsn,
             relay or self.relay,
             copy_stats(self.stats),
-            self.tls,
+            str(self.tls),
             scope,
             command,
             self.session.namaddr if self.session else "",

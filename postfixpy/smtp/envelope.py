@@ -1,6 +1,6 @@
 """The commands of the envelope: XFORWARD, MAIL FROM, RCPT TO with their parameters (spec 6.1 to 6.4).
 
-RFC 5321 (MAIL, RCPT), 1870 (SIZE), 6152 (BODY), 3461 (DSN), 6531 (SMTPUTF8), XFORWARD_README.
+RFC 5321 (MAIL, RCPT), 1870 (SIZE), 6152 (BODY), 3461 (DSN), 6531 (SMTPUTF8), 8689 (REQUIRETLS), XFORWARD_README.
 """
 
 from postfixpy import log
@@ -12,6 +12,7 @@ from . import generic
 from . import session as feature
 from .delivery import Delivery
 from .effects import Run
+from .requiretls import Demand
 from .session import Session
 
 _NOTIFY = ((NOTIFY_NEVER, "NEVER"), (NOTIFY_SUCCESS, "SUCCESS"), (NOTIFY_FAILURE, "FAILURE"), (NOTIFY_DELAY, "DELAY"))
@@ -93,10 +94,14 @@ def mail_command(d: Delivery, s: Session) -> Run[str]:
     if s.has(feature.DSN):
         if r.envelope_id:
             words.append(f"ENVID={xtext(r.envelope_id, '=')}")
-        if r.ret_flags in (RET_FULL, RET_HDRS):
+        if d.demand > Demand.DISABLE and not s.has(feature.REQUIRETLS):
+            words.append("RET=HDRS")  # the content of a message that must be encrypted is not to come back in plaintext
+        elif r.ret_flags in (RET_FULL, RET_HDRS):
             words.append("RET=FULL" if r.ret_flags == RET_FULL else "RET=HDRS")
     if s.has(feature.SMTPUTF8) and r.sendopts & SMTPUTF8_REQUESTED:
         words.append("SMTPUTF8")
+    if d.demand > Demand.DISABLE and s.has(feature.REQUIRETLS):
+        words.append("REQUIRETLS")
     if view.smtp_sasl_auth_enable and view.smtp_send_dummy_mail_auth and s.has(feature.AUTH):
         words.append("AUTH=<>")
     return " ".join(words)

@@ -16,6 +16,7 @@ from postfixpy import log
 from postfixpy.mail.dsn import DSN
 
 from .effects import LocalDataError, Run, StreamError
+from .policy import plaintext_ok
 from .session import NOT_CACHED, THROTTLED
 from .states import DOT, State
 
@@ -149,7 +150,7 @@ def stream(d: "Delivery", error: Exception, state: State) -> Run[None]:
         text = f"lost connection with {session.namaddr} while {state.doing}"
     else:
         text = f"conversation with {session.namaddr} timed out while {state.doing}"
-    if session.in_tls and d.open() and session.policy.plaintext_ok(d):
+    if session.in_tls and d.open() and (yield from plaintext_ok(d, session)):
         d.retry_plain = True
         d.final_server = False
     yield from _bulk(d, DSN("4.4.2", "", text), throttle=True, command=state.command, maybe=state is DOT)

@@ -8,14 +8,12 @@ import re
 
 from postfixpy import log
 from postfixpy.lookup.table import TableError
-from postfixpy.tls.level import Level, level_name
 
-from . import failure, sasl, states
+from . import failure, sasl, starttls, states
 from . import session as feature
 from .delivery import Delivery, requires_smtputf8
 from .effects import LocalDataError, Run, StreamError, find
 from .reply import Reply
-from .requiretls import Demand
 from .session import Session
 
 _XFORWARD = {
@@ -34,6 +32,8 @@ _KEYWORDS = {
     "DSN": feature.DSN,
     "SMTPUTF8": feature.SMTPUTF8,
 }
+_TLS_KEYWORDS = {"REQUIRETLS": feature.REQUIRETLS}
+"""What counts only inside TLS."""
 EHLO_WORDS = (
     "8BITMIME",
     "AUTH",
@@ -59,50 +59,48 @@ _MAX_KEYWORDS = 1000
 """Lines of an EHLO reply to look at; Postfix has only its limit on the reply's length."""
 
 
-class _Done(Exception):
-    """The handshake has failed, and the failure has been dealt with."""
-
-
 def shake_hands(d: Delivery, s: Session) -> Run[bool]:
     """Greeting to keywords; returns whether mail can be sent on this session."""
-    phase = _Phase()
+    s.phase = states.GREETING
     try:
         if d.settings.view.smtp_tls_wrappermode:
-            s.forbidden = True  # the server waits for TLS: no QUIT
-            yield from failure.site(d, "TLS is required, but our TLS engine is unavailable", status="4.7.5")
-            return False
-        reply = yield from _greeting(d, s, phase)
-        reply = yield from _hello(d, s, phase)
-        if s.has(feature.ESMTP):
-            yield from _keywords(d, s, reply)
-        yield from _requirements(d, s)
+            yield from starttls.begin(d, s)
+        features = s.features
+        yield from _greeting(d, s)
+        yield from _introduction(d, s)
+        if not s.in_tls:
+            if (yield from starttls.negotiate(d, s)):
+                s.features = features | feature.ESMTP
+                s.mechanisms.clear()
+                yield from _introduction(d, s)
         if d.settings.view.smtp_sasl_auth_enable and s.has(feature.AUTH):
             # Texts and time limits are still those of the step before (spec 9.4).
             return (yield from sasl.authenticate(d, s))
-    except _Done:
+    except starttls.Done:
         return False
     except (StreamError, LocalDataError) as error:
-        yield from failure.stream(d, error, phase.state)
+        yield from failure.stream(d, error, s.phase)
         return False
     return True
 
 
-class _Phase:
-    """Where the handshake is, for texts."""
-
-    def __init__(self) -> None:
-        self.state = states.GREETING
+def _introduction(d: Delivery, s: Session) -> Run[None]:
+    """EHLO and its keywords, in plaintext or again in TLS, and what the message demands."""
+    reply = yield from _hello(d, s)
+    if s.has(feature.ESMTP):
+        yield from _keywords(d, s, reply)
+    yield from _requirements(d, s)
 
 
 def _refused(d: Delivery, s: Session, reply: Reply) -> Run[None]:
     yield from failure.site(d, failure.refused(reply, s.namaddr), reply)
-    raise _Done
+    raise starttls.Done
 
 
-def _greeting(d: Delivery, s: Session, phase: _Phase) -> Run[Reply]:
+def _greeting(d: Delivery, s: Session) -> Run[Reply]:
     settings, view = d.settings, d.settings.view
-    phase.state = states.GREETING
-    s.set_limit(phase.state)
+    s.phase = states.GREETING
+    s.set_limit(s.phase)
     reply = yield from s.reply()
     if reply.kind != 2:
         if reply.kind == 5 and view.smtp_skip_5xx_greeting:
@@ -151,17 +149,17 @@ def _pix(d: Delivery, s: Session) -> Run[None]:
         s.features |= _PIX_WORDS[name]
 
 
-def _hello(d: Delivery, s: Session, phase: _Phase) -> Run[Reply]:
+def _hello(d: Delivery, s: Session) -> Run[Reply]:
     view = d.settings.view
     if d.settings.lmtp:
-        phase.state = states.LHLO
+        s.phase = states.LHLO
         s.command(f"LHLO {view.smtp_helo_name}")
         s.set_limit(states.LHLO)
         reply = yield from s.reply()
         if reply.kind != 2:
             yield from _refused(d, s, reply)
         return reply
-    phase.state = states.EHLO
+    s.phase = states.EHLO
     if s.has(feature.ESMTP):
         s.command(f"EHLO {view.smtp_helo_name}")
         s.set_limit(states.EHLO)
@@ -171,7 +169,7 @@ def _hello(d: Delivery, s: Session, phase: _Phase) -> Run[Reply]:
         if reply.code == 421:
             yield from _refused(d, s, reply)
         s.features &= ~feature.ESMTP
-    phase.state = states.HELO
+    s.phase = states.HELO
     s.command(f"HELO {view.smtp_helo_name}")
     s.set_limit(states.HELO)
     reply = yield from s.reply()
@@ -217,10 +215,12 @@ def _keywords(d: Delivery, s: Session, reply: Reply) -> Run[None]:
             yield from _server_name(d, s, word)
             continue
         keyword = word.upper()
-        if keyword in discard:
+        if keyword in discard or (keyword == "STARTTLS" and s.in_tls):
             continue
         if keyword in _KEYWORDS:
             s.features |= _KEYWORDS[keyword]
+        elif keyword in _TLS_KEYWORDS:
+            s.features |= _TLS_KEYWORDS[keyword] if s.in_tls else 0
         elif keyword == "XFORWARD":
             for name in arguments.split():
                 s.features |= _XFORWARD.get(name.upper(), 0)
@@ -243,12 +243,11 @@ def _server_name(d: Delivery, s: Session, name: str) -> Run[None]:
     log.warning(f"host {s.namaddrport} replied to HELO/EHLO with my own hostname {view.myhostname}")
     status = "5.4.6" if s.has(feature.BEST_MX) else "4.4.6"
     yield from failure.site(d, f"mail for {d.request.nexthop} loops back to myself", status=status)
-    raise _Done
+    raise starttls.Done
 
 
 def _requirements(d: Delivery, s: Session) -> Run[None]:
-    """What the message and the policy demand of the server, in Postfix's order."""
-    view = d.settings.view
+    """What the message demands of the server, in Postfix's order."""
     if requires_smtputf8(d.request.sendopts) and not s.has(feature.SMTPUTF8):
         if d.settings.release < (3, 11):
             text = f"SMTPUTF8 is required, but was not offered by host {s.namaddr}"
@@ -259,32 +258,8 @@ def _requirements(d: Delivery, s: Session) -> Run[None]:
                 f"The last attempted server was {s.namaddr}"
             )
             yield from failure.message(d, text, status="5.6.7", uncached=True, soft_unless_final=True)
-        raise _Done
+        raise starttls.Done
     if s.has(feature.SMTPUTF8) and not s.has(feature.EIGHTBITMIME):
         log.info(f"host {s.namaddr} offers SMTPUTF8 support, but not 8BITMIME")
         s.features |= feature.EIGHTBITMIME
-    offered = s.has(feature.STARTTLS)
-    if offered and s.policy.level == Level.NONE and view.smtp_tls_note_starttls_offer:
-        log.info(f"Host offered STARTTLS: [{s.host}]")
-    demand, log_tls = s.policy.demand, d.settings.log_tls
-    starttls_demanded = demand >= Demand.OPPORTUNISTIC_STARTTLS
-    if not offered and starttls_demanded:
-        text = f"Sender requested REQUIRETLS, but TLS service was not offered by host {s.namaddr}"
-        if log_tls:
-            mark = "!" if s.policy.must_encrypt else ""
-            question = "" if s.policy.must_encrypt else "?"
-            d.tls = f"{mark}{level_name(s.policy.level)}{question}/!requiretls:nostarttls"
-        yield from failure.message(d, text, status="5.7.30", uncached=True, soft_unless_final=True)
-        raise _Done
-    if s.policy.must_encrypt or starttls_demanded:
-        if not offered:
-            text, status = f"TLS is required, but was not offered by host {s.namaddr}", "4.7.4"
-            if log_tls:
-                d.tls = f"!{level_name(s.policy.level)}" + d.tls[d.tls.find("?") + 1 :]
-        else:
-            text, status = "TLS is required, but our TLS engine is unavailable", "4.7.5"
-        yield from failure.site(d, text, status=status)
-        raise _Done
-    if log_tls:
-        d.tls = "none" if s.policy.level == Level.NONE else f"{level_name(s.policy.level)}:none"
-        d.tls += "/requiretls:none" if demand > Demand.DISABLE else ""
+    yield from starttls.check_offer(d, s)

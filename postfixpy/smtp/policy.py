@@ -1,42 +1,87 @@
-"""The TLS policy of a server: the seam for issue 7 (spec 8.1, 8.2, 8.7, 8.8).
+"""The TLS policy of a server: how strict TLS is to be there, and with what (spec 8.1 to 8.4).
 
-There is no TLS engine yet, as in a Postfix whose TLS library cannot start. So level ``may`` sends in plaintext and
-every stronger level refuses, with the texts that Postfix has for that: mail whose sender or administrator asked for
-encryption never goes out without it. For the same reason anything in a policy table that is not understood here is
-taken as a level that demands TLS.
+`evaluate` is a generator of lookups, and a function of its arguments and of what those find. In words:
+
+* The level of main.cf is the start: smtp_tls_security_level, or else the obsolete smtp_enforce_tls,
+  smtp_tls_enforce_peername and smtp_use_tls.
+* A message with "TLS-Required: no" asks no table, and is content with level may (encrypt in wrapper mode).
+* smtp_tls_policy_maps replaces the level, by the destination as it was written and, where that is a mere domain, by its
+  parents as ``.example.com``. Without that table the obsolete smtp_tls_per_site does, by the destination and by the
+  server's name: MUST and MUST_NOPEERMATCH raise the level, NONE overrides MAY, and MAY yields to main.cf.
+* dane and dane-only look at the DNS (`dane`), and may become may, encrypt or halfdane.
+* Protocols, ciphers, names and fingerprints come from the table, or from main.cf by the level.
+
+Whatever is not understood, not found, or cannot be looked up makes the policy invalid; the server is then skipped with
+a temporary error. Mail never goes out with less protection because of a mistake or an outage.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from postfixpy import log
-from postfixpy.dns.names import valid_hostname
+from postfixpy.dns.names import to_ascii, valid_hostname
 from postfixpy.errors import FatalError
+from postfixpy.lookup.syntax import LIST_SEPARATORS, tokens
 from postfixpy.lookup.table import TableError
-from postfixpy.tls.level import LEVELS, Level, level_name
+from postfixpy.mail.delivery import REQUIRETLS, TLS_NOT_REQUIRED
+from postfixpy.tls.dane import TrustAnchorError, fingerprint_records, trust_anchors
+from postfixpy.tls.handshake import TLSA
+from postfixpy.tls.level import Level, level_name
 
+from . import tls_status
 from .effects import Run, find
+from .policy_table import Entry, External, InvalidPolicy, parse_entry, parse_level
 from .requiretls import Demand
 
 if TYPE_CHECKING:
-    from .delivery import Delivery
+    from .delivery import Delivery, Server
+    from .session import Session
     from .settings import Settings
+
+__all__ = [
+    "External",
+    "Level",
+    "Policy",
+    "PolicyError",
+    "check_demand",
+    "evaluate",
+    "global_level",
+    "level_name",
+    "plaintext_ok",
+]
 
 
 class PolicyError(Exception):
     """No policy for this server: it must be skipped. `status` and str() are the DSN."""
 
-    def __init__(self, status: str, text: str) -> None:
+    def __init__(self, status: str = "4.7.5", text: str = "client TLS configuration problem") -> None:
         super().__init__(text)
         self.status = status
 
 
 @dataclass(slots=True)
 class Policy:
-    """How to treat one server."""
+    """How to treat one server. The fields from `protocols` to `base` are those of postfixpy.tls.handshake.TLSRequest.
+
+    match    the names to look for in the certificate, and words: "hostname", "nexthop", "dot-nexthop"
+    sni      the name to send, or "hostname" or "nexthop"
+    reuse    connections may be cached (smtp_tls_connection_reuse)
+    patterns of which the name of an MX host must match one (MTA-STS); empty: any name will do
+    external what an MTA-STS plugin told
+    """
 
     level: Level = Level.NONE
-    demand: Demand = Demand.DISABLE
+    protocols: str = ""
+    grade: str = "medium"
+    exclusions: str = ""
+    match: list[str] = field(default_factory=list)
+    sni: str = ""
+    tlsa: tuple[TLSA, ...] | None = None
+    base: str = ""
+    raw_key: bool = False
+    reuse: bool = False
+    patterns: list[str] = field(default_factory=list)
+    external: External = field(default_factory=External)
 
     @property
     def must_encrypt(self) -> bool:
@@ -46,10 +91,22 @@ class Policy:
     def must_match(self) -> bool:
         return self.level > Level.ENCRYPT
 
-    def plaintext_ok(self, d: "Delivery") -> bool:
-        """Whether the server may be tried again without TLS (spec 8.8)."""
-        waited = d.stats.active_arrival // 1_000_000 - d.stats.incoming_arrival // 1_000_000
-        return self.level == Level.MAY and (d.probe or waited >= d.settings.view.minimal_backoff_time)
+    def permits_host(self, name: str) -> bool:
+        """Whether an MX host may be used, by the patterns of an MTA-STS policy (spec 8.4)."""
+        name = to_ascii(name) or name if not name.isascii() else name
+        if not self.patterns or any(matches_pattern(name, pattern) for pattern in self.patterns):
+            return True
+        log.warning(f"MX name '{name}' does not match STS MX pattern for '{self.external.domain}'")
+        return False
+
+
+def matches_pattern(name: str, pattern: str) -> bool:
+    """Whether a host name matches an MX pattern of MTA-STS: itself, or ``*.`` in place of its first label."""
+    name, pattern = name.lower(), pattern.lower()
+    if name == pattern:
+        return True
+    label, dot, rest = name.partition(".")
+    return bool(label and dot and rest) and pattern == f"*.{rest}"
 
 
 def global_level(settings: "Settings") -> Level:
@@ -57,7 +114,7 @@ def global_level(settings: "Settings") -> Level:
     view = settings.view
     name = view.smtp_tls_security_level
     if name:
-        level = LEVELS.get(name.lower())
+        level = parse_level(name, settings.release)
         if level is None:
             raise FatalError(f'Invalid TLS level "{name}"')
         return level
@@ -66,100 +123,206 @@ def global_level(settings: "Settings") -> Level:
     return Level.MAY if view.smtp_use_tls else Level.NONE
 
 
-def check_demand(demand: Demand, level: Level, queue_id: str, host: str) -> None:
+def check_demand(d: "Delivery", level: Level) -> None:
     """Whether the level can satisfy the sender's demand for TLS (spec 8.11 a). Raises PolicyError."""
+    demand, host = d.demand, d.server.host
     text = f"Sender requested REQUIRETLS, but my configured TLS security level '{level_name(level)}' disables "
     last = f"The last attempted server was {host}"
     matching = f"{text}certificate matching. {last}"
     if demand == Demand.ERROR:
         raise PolicyError("4.7.10", f"REQUIRETLS policy configuration error. {last}")
     if demand == Demand.ENFORCE and level <= Level.ENCRYPT:
+        d.tls.decide_requiretls(tls_status.NO_MATCH, violated=True)
         raise PolicyError("5.7.10", matching)
     if demand == Demand.OPPORTUNISTIC_STARTTLS and level == Level.NONE:
+        d.tls.decide_requiretls(tls_status.NO_ENCRYPTION, violated=True)
         raise PolicyError("5.7.10", f"{text}encryption. {last}")
-    if demand != Demand.DISABLE and level <= Level.ENCRYPT:
-        log.info(f"{queue_id}: {matching}")
+    if demand == Demand.OPPORTUNISTIC_STARTTLS and level <= Level.ENCRYPT:
+        log.info(f"{d.request.queue_id}: {matching}")
 
 
-def evaluate(settings: "Settings", site: str, host: str, sendopts: int) -> Run[Policy]:
-    """The policy for the server `host` of destination `site`, but for REQUIRETLS. Raises PolicyError."""
-    from postfixpy.mail.delivery import REQUIRETLS, TLS_NOT_REQUIRED
+def plaintext_ok(d: "Delivery", s: "Session") -> Run[bool]:
+    """Whether the server may be tried again without TLS, after trouble with it (spec 8.8).
+
+    Only where TLS is not asked for, for mail that has waited before; and never where there is a password, which the
+    server may want to see only in TLS.
+    """
+    if s.policy.level != Level.MAY or d.demand >= Demand.OPPORTUNISTIC_STARTTLS:
+        return False
+    waited = d.stats.active_arrival // 1_000_000 - d.stats.incoming_arrival // 1_000_000
+    if not d.probe and waited < d.settings.view.minimal_backoff_time:
+        return False
+    from .sasl import has_credentials
+
+    return not (yield from has_credentials(d, s))
+
+
+def evaluate(settings: "Settings", server: "Server", sendopts: int, now: float) -> Run[Policy]:
+    """The policy for `server`, but for REQUIRETLS; `now` is the time in seconds. Raises PolicyError."""
+    from . import dane
 
     view = settings.view
-    level = settings.tls_level
-    required = view.requiretls_enable and sendopts & REQUIRETLS
-    if sendopts & TLS_NOT_REQUIRED and view.tls_required_enable and not required:
-        return Policy(min(level, Level.ENCRYPT if view.smtp_tls_wrappermode else Level.MAY))
-    if settings.tls_policy is not None:
-        level = yield from _table_level(settings, site, level)
+    policy = Policy(settings.tls_level, reuse=view.smtp_tls_connection_reuse, raw_key=view.smtp_tls_enable_rpk)
+    entry = None
+    if _tls_not_required(settings, sendopts):
+        policy.level = min(policy.level, Level.ENCRYPT if view.smtp_tls_wrappermode else Level.MAY)
+    elif settings.tls_policy is not None:
+        entry = yield from _table_entry(settings, server.site)
     elif settings.tls_per_site is not None:
-        level = yield from _per_site_level(settings, site, host, level)
-    if level == Level.INVALID:
-        raise PolicyError("4.7.5", "client TLS configuration problem")
-    if level == Level.DANE:
-        if not settings.dnssec:
-            log.warning(f"{site}: dane configured with dnssec lookups disabled")
-            level = Level.MAY
-    elif level == Level.DANE_ONLY and not settings.dnssec:
-        log.warning(f"{site}: dane-only configured with dnssec lookups disabled")
-        raise PolicyError("4.7.5", "client TLS configuration problem")
-    return Policy(level)
+        policy.level = yield from _per_site_level(settings, server.site, server.host, policy.level)
+    if entry is not None:
+        policy.level, policy.external = entry.level, entry.external
+        _enforce_sts(settings, policy, entry)
+        policy.raw_key = policy.raw_key if entry.raw_key is None else entry.raw_key
+        policy.reuse = policy.reuse if entry.reuse is None else entry.reuse
+    if policy.level.dane_based:
+        yield from dane.initialize(settings, server, policy, now)
+    if policy.level > Level.NONE:
+        _fill(settings, server, policy, entry or Entry(policy.level))
+    return policy
 
 
-def _table_level(settings: "Settings", site: str, default: Level) -> Run[Level]:
-    """The level that smtp_tls_policy_maps has for `site`, or for its parent domains."""
+def _tls_not_required(settings: "Settings", sendopts: int) -> bool:
+    """Whether the message's header ``TLS-Required: no`` is in effect; a REQUIRETLS of the sender overrides it."""
+    view = settings.view
+    required = view.requiretls_enable and sendopts & REQUIRETLS
+    return bool(sendopts & TLS_NOT_REQUIRED and view.tls_required_enable and not required)
+
+
+# Tables
+
+
+def _table_entry(settings: "Settings", site: str) -> Run[Entry | None]:
+    """The entry that smtp_tls_policy_maps has for `site`, or for its parent domains. Raises PolicyError."""
     table = settings.tls_policy
     assert table is not None
     keys = [site]
-    if valid_hostname(site):
+    if valid_hostname(site, utf8=settings.utf8):
         parts = site.split(".")
         keys += ["." + ".".join(parts[n:]) for n in range(1, len(parts))]
-    title = settings.name("smtp_tls_policy_maps")
     for key in keys:
+        where = f'{settings.name("smtp_tls_policy_maps")}, next-hop destination "{key}"'
         try:
             value = yield from find(table, key)
         except TableError:
-            log.warning(f'{title}, next-hop destination "{key}": policy table lookup error')
-            return Level.INVALID
-        if value is None:
-            continue
-        words = value.replace(",", " ").split()
-        if not words:
-            log.warning(f'{title}, next-hop destination "{key}": invalid empty policy')
-            return Level.INVALID
-        level = LEVELS.get(words[0].lower())
-        if level is None:
-            log.warning(f'{title}, next-hop destination "{key}": invalid security level "{words[0]}"')
-            return Level.INVALID
-        return level
-    return default
+            log.warning(f"{where}: policy table lookup error")
+            raise PolicyError from None
+        if value is not None:
+            try:
+                return parse_entry(value, where, settings.release, settings.tls_log)
+            except InvalidPolicy:
+                raise PolicyError from None
+    return None
+
+
+def _enforce_sts(settings: "Settings", policy: Policy, entry: Entry) -> None:
+    """With smtp_tls_enforce_sts_mx_patterns an MTA-STS policy is about the names of MX hosts (spec 8.4)."""
+    external = entry.external
+    sts = settings.view.smtp_tls_enforce_sts_mx_patterns and external.kind.lower() == "sts"
+    if sts and entry.match is not None and external.patterns:
+        policy.patterns, entry.match = external.patterns, ["hostname"]
 
 
 def _per_site_level(settings: "Settings", site: str, host: str, default: Level) -> Run[Level]:
-    """The level of the obsolete smtp_tls_per_site table, by destination and by server (spec 8.2)."""
+    """The level of the obsolete smtp_tls_per_site table, by destination and by server. Raises PolicyError."""
     table = settings.tls_per_site
     assert table is not None
+    title = settings.name("smtp_tls_per_site")
+    names = {"NONE": Level.NONE, "MAY": Level.MAY, "MUST_NOPEERMATCH": Level.ENCRYPT, "MUST": Level.VERIFY}
     found: Level | None = None
     for key, kind in ((site, "next-hop destination"), (host, "server hostname")):
-        if kind == "server hostname" and key.lower() == site.lower():
+        if kind == "server hostname" and key.casefold() == site.casefold():
             continue
         try:
             value = yield from find(table, key)
         except TableError:
+            log.warning(f'{title}: {kind} "{key}": per-site table lookup error')
             raise PolicyError("4.3.0", "Temporary lookup error") from None
         if value is None:
             continue
-        names = {"NONE": Level.NONE, "MAY": Level.MAY, "MUST_NOPEERMATCH": Level.ENCRYPT, "MUST": Level.VERIFY}
         level = names.get(value.upper())
         if level is None:
-            log.warning(f"smtp_tls_per_site: unknown TLS policy '{value}' for {kind} {key}")
-            return Level.INVALID
+            log.warning(f"{title}: unknown TLS policy '{value}' for {kind} {key}")
+            raise PolicyError
         if level == Level.NONE:
-            found = Level.NONE if found in (None, Level.MAY) else found
+            found = Level.NONE if found in (None, Level.NONE, Level.MAY) else found
         elif level == Level.MAY:
             found = Level.MAY if found is None else found
         else:
-            found = max(found or Level.NONE, level)
+            found = level if found is None else max(found, level)
     if found is None:
         return default
     return max(found, default) if found == Level.MAY else found
+
+
+# What goes with the level
+
+
+def _fill(settings: "Settings", server: "Server", policy: Policy, entry: Entry) -> None:
+    """Protocols, ciphers, names, fingerprints and trust anchors, from the table or else from main.cf."""
+    view, may = settings.view, policy.level == Level.MAY
+    if entry.protocols is not None:
+        policy.protocols = entry.protocols
+    else:
+        policy.protocols = view.smtp_tls_protocols if may else view.smtp_tls_mandatory_protocols
+    if entry.servername is not None:
+        policy.sni = entry.servername
+    else:
+        policy.sni = view.smtp_tls_servername
+        if policy.sni and not valid_hostname(policy.sni):
+            log.warning(f'"{settings.name("smtp_tls_servername")} = {policy.sni}" specifies an invalid hostname')
+            raise PolicyError
+    policy.grade = entry.grade or (view.smtp_tls_ciphers if may else view.smtp_tls_mandatory_ciphers)
+    policy.exclusions = _exclusions(settings, policy.level, entry.exclude)
+    if policy.level == Level.FINGERPRINT:
+        _fingerprints(settings, server, policy, entry)
+    elif policy.level >= Level.VERIFY:
+        _names(settings, policy, entry)
+
+
+def _exclusions(settings: "Settings", level: Level, exclude: str | None) -> str:
+    view = settings.view
+    parts = [exclude]
+    if exclude is None:
+        parts = [view.smtp_tls_exclude_ciphers, view.smtp_tls_mandatory_exclude_ciphers if level > Level.MAY else ""]
+    if level > Level.MAY:
+        parts.append("eNULL" if level == Level.ENCRYPT else "aNULL")
+    return " ".join(part for part in parts if part)
+
+
+def _fingerprints(settings: "Settings", server: "Server", policy: Policy, entry: Entry) -> None:
+    """Raises PolicyError when there are none."""
+    settings.note_digest_default()
+    main_cf = list(tokens(settings.view.smtp_tls_fingerprint_cert_match, braces=False))
+    records: tuple[TLSA, ...] = ()
+    if entry.match is not None:
+        records = fingerprint_records(entry.match, False, settings.tls_log)
+    if entry.match is None or (not records and settings.release < (3, 9)):
+        records = fingerprint_records(main_cf, False, settings.tls_log)
+    if not records:
+        log.warning(
+            f"nexthop domain {server.site}: configured at fingerprint security level, "
+            "but with no fingerprints to match."
+        )
+        raise PolicyError
+    policy.tlsa = records
+
+
+def _names(settings: "Settings", policy: Policy, entry: Entry) -> None:
+    """The names to match, and trust anchors in place of the CAs. Raises PolicyError."""
+    view = settings.view
+    if entry.match is not None:
+        policy.match = entry.match
+    else:
+        verify = policy.level == Level.VERIFY
+        text = view.smtp_tls_verify_cert_match if verify else view.smtp_tls_secure_cert_match
+        policy.match = list(tokens(text, LIST_SEPARATORS + ":", braces=False))
+    policy.tlsa = entry.anchors
+    if policy.tlsa is None and view.smtp_tls_trust_anchor_file:
+        records: tuple[TLSA, ...] = ()
+        try:
+            for path in tokens(view.smtp_tls_trust_anchor_file, braces=False):
+                records += trust_anchors(path, settings.tls_log)
+        except TrustAnchorError:
+            raise PolicyError from None
+        policy.tlsa = records

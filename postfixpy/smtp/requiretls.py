@@ -1,7 +1,8 @@
 """REQUIRETLS of Postfix 3.11: what a sender's demand for encryption means for a destination (RFC 8689, spec 8.11).
 
-`smtp_requiretls_policy` says how strictly. Without a TLS engine (issue 7) no destination can meet a demand, so
-such mail is refused as Postfix refuses it where its security level disables certificate matching.
+`smtp_requiretls_policy` says how strictly, by the destination: a list of tables and, at its end, an action. Whether a
+server then meets the demand is decided in `policy.check_demand` (the level must match certificates), `starttls` (TLS,
+the certificate, the keyword in EHLO) and `envelope`, which passes the demand on.
 """
 
 import enum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from postfixpy import log
 from postfixpy.dns.names import family_of, to_ascii
 from postfixpy.lookup.registry import open_table
-from postfixpy.lookup.syntax import tokens
+from postfixpy.lookup.syntax import LIST_SEPARATORS, tokens
 from postfixpy.lookup.table import Flags, Table, TableError
 from postfixpy.mail.delivery import REQUIRETLS
 
@@ -41,46 +42,48 @@ _ACTIONS = {
 }
 
 
-def parse(view: "View", title: str) -> list[Demand | Table]:
-    """The items of smtp_requiretls_policy."""
-    items: list[Demand | Table] = []
-    for token in tokens(view.smtp_requiretls_policy):
-        if ":" in token:
-            items.append(open_table(token, view, flags=Flags.MAPS))
-        elif token.lower() in _ACTIONS:
-            items.append(_ACTIONS[token.lower()])
-        else:
-            log.warning(f"{title}: unknown policy action: '{token}' -- ignoring the remainder of this policy")
-            items.append(Demand.ERROR)
-            break
-    return items
+def parse(view: "View") -> list[str | Table]:
+    """The items of smtp_requiretls_policy: tables, and words that are looked at when they are needed."""
+    return [
+        open_table(token, view, flags=Flags.MAPS) if ":" in token else token
+        for token in tokens(view.smtp_requiretls_policy)
+    ]
 
 
 def demand(settings: "Settings", domain: str, sendopts: int) -> Run[Demand]:
     """The demand for the destination `domain`, without brackets and port."""
     if not sendopts & REQUIRETLS or not settings.view.requiretls_enable:
         return Demand.DISABLE
-    ascii_domain = domain if domain.isascii() else to_ascii(domain)
-    if ascii_domain is None:
-        log.warning(
-            f"smtp_requiretls_policy: malformed next-hop destination: '{domain}' -- using default policy 'enforce'"
-        )
-        return Demand.ENFORCE
+    title = settings.name("smtp_requiretls_policy")
     for item in settings.requiretls_policy:
-        if isinstance(item, Demand):
-            return item
-        found = yield from _table(settings, item, ascii_domain.lower())
+        if isinstance(item, str):
+            return _action(title, item)
+        found = yield from _table(title, item, domain)
         if found is not None:
             return found
     return Demand.ENFORCE
 
 
-def _table(settings: "Settings", table: Table, domain: str) -> Run[Demand | None]:
-    keys = [domain]
-    if not table.pattern and not family_of(domain):
-        parts = domain.split(".")
+def _action(title: str, word: str) -> Demand:
+    action = _ACTIONS.get(word.lower())
+    if action is None:
+        log.warning(f"{title}: unknown policy action: '{word}' -- ignoring the remainder of this policy")
+        return Demand.ERROR
+    return action
+
+
+def _table(title: str, table: Table, domain: str) -> Run[Demand | None]:
+    """What a table says of the domain, or of its parents where the table has fixed keys."""
+    name = domain if domain.isascii() else to_ascii(domain)
+    if name is None:
+        log.warning(
+            f"smtp_requiretls_policy: malformed next-hop destination: '{domain}' -- using default policy 'enforce'"
+        )
+        return Demand.ENFORCE
+    keys = [name]
+    if not table.pattern and not family_of(name):
+        parts = name.split(".")
         keys += ["." + ".".join(parts[n:]) for n in range(1, len(parts))]
-    title = settings.name("smtp_requiretls_policy")
     for key in keys:
         try:
             value = yield from Find(table, key)
@@ -89,9 +92,11 @@ def _table(settings: "Settings", table: Table, domain: str) -> Run[Demand | None
             return Demand.ERROR
         if value is None:
             continue
-        action = _ACTIONS.get(value.strip().lower())
-        if action is None:
-            log.warning(f"{title}: unknown policy action: '{value}' -- ignoring the remainder of this policy")
+        kind = "nested" if ":" in value else "composite" if any(char in value for char in LIST_SEPARATORS) else ""
+        if kind:
+            log.warning(
+                f'table {table.name}: {kind} lookup result "{value}" is not allowed -- ignoring remainder of policy'
+            )
             return Demand.ERROR
-        return action
+        return _action(table.name, value)
     return None

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from postfixpy import log
 
+from . import states
 from .effects import Run
 from .reply import Reply, read_reply
 from .states import State
@@ -35,6 +36,7 @@ class Session:
     errors      classes of trouble met: "protocol", "data"
     forbidden   nothing more may be said: not even QUIT
     verbose     log what is said (debug_peer_list)
+    phase       where the handshake is, for texts
     tls         what the TLS handshake came to, None in plaintext
     mechanisms  what the server's AUTH lines offer, a text each
     """
@@ -64,6 +66,7 @@ class Session:
         self.size_limit = 0
         self.server_name = ""
         self.reuse_count = 0
+        self.phase = states.GREETING
         self.tls: TLSState | None = None
         self.forbidden = False
         self.verbose = False
@@ -73,6 +76,7 @@ class Session:
 
     @property
     def in_tls(self) -> bool:
+        """Whether the conversation is encrypted."""
         return self.tls is not None
 
     def has(self, feature: int) -> bool:

@@ -18,7 +18,8 @@ from postfixpy.lookup.maps import Maps
 from postfixpy.lookup.matching import NameAddressList, StringList, matches_parent
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags, Table
-from postfixpy.tls.level import Level
+from postfixpy.tls.level import LEVELS, Level
+from postfixpy.tls.loglevel import log_mask
 
 from . import destination, requiretls
 from .effects import Run, ask
@@ -27,6 +28,9 @@ from .policy import global_level
 
 if TYPE_CHECKING:
     from postfixpy.config import View
+    from postfixpy.tls.context import ClientContext
+
+    from .dane import Found
 
 _LIST = re.compile(r"[ \t\r\n,]+")
 
@@ -35,7 +39,8 @@ class Settings:
     """The client's configuration.
 
     `service` is the name in master.cf; `flags` are the letters of its flags= attribute; `own` are the system's
-    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses.
+    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses. Without
+    `tls_context` the TLS engine is unavailable.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Settings:
         words: Sequence[str] = (),
         own: Iterable[str] | None = None,
         rng: random.Random | None = None,
+        tls_context: "ClientContext | None" = None,
     ) -> None:
         self.view = view = any_release(view)
         self.lmtp = lmtp
@@ -68,7 +74,7 @@ class Settings:
         self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
         self._set_dns()
         self._open_tables()
-        self.tls_level: Level = global_level(self)
+        self._set_tls(tls_context)
         self.verify_target: str = view.smtp_address_verify_target
         if self.verify_target not in ("rcpt", "data"):
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
@@ -108,6 +114,31 @@ class Settings:
         if self.lmtp and self.view.lmtp_assume_final and "X" not in self.flags:
             log.warning('lmtp_assume_final is obsolete; instead, specify "flags=X" in master.cf')
             self.flags += "X"
+
+    def _set_tls(self, context: "ClientContext | None") -> None:
+        """Raises FatalError."""
+        view = self.view
+        self.tls_level: Level = global_level(self)
+        self.tls_context = context
+        self.tls_log: int = log_mask(self.name("smtp_tls_loglevel"), str(view.smtp_tls_loglevel))
+        self.tlsa_cache: dict[str, Found] = {}
+        self.insecure_mx_level = Level.DANE
+        if not self.lmtp:
+            name = view.smtp_tls_dane_insecure_mx_policy
+            self.insecure_mx_level = LEVELS.get(name.lower(), Level.INVALID)
+            if self.insecure_mx_level not in (Level.MAY, Level.ENCRYPT, Level.DANE):
+                raise FatalError(f'invalid smtp_tls_dane_insecure_mx_policy: "{name}"')
+
+    def note_digest_default(self) -> None:
+        """For a configuration from before 3.6: say that fingerprints are still of the old kind."""
+        name = self.name("smtp_tls_fingerprint_digest")
+        if self.view.origin(name).kind == "compatibility" and self.view.compatibility() < (3, 6, 0):
+            log.info(f"using backwards-compatible default setting {name}=md5 to compute certificate fingerprints")
+
+    @property
+    def may_use_tls(self) -> bool:
+        """Whether any server may get TLS, so that the engine must be started."""
+        return self.tls_level > Level.NONE or self.tls_policy is not None or self.tls_per_site is not None
 
     def _families(self) -> tuple[int, ...]:
         import socket
@@ -176,7 +207,7 @@ class Settings:
         text = view.debug_peer_list if view.debug_peer_level > 0 else ""
         parent = bool(text) and matches_parent("debug_peer_list", view)
         self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
-        self.requiretls_policy = requiretls.parse(view, self.name("smtp_requiretls_policy"))
+        self.requiretls_policy = requiretls.parse(view)
         self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
 
     def tables_changed(self) -> str | None:

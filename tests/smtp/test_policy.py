@@ -22,7 +22,6 @@ MANDATORY = [
     "smtp_tls_per_site = static:MUST",
     "smtp_tls_per_site = static:nonsense",
     "smtp_tls_per_site = fail:x",
-    "smtp_tls_security_level = dane\nsmtp_dns_support_level = dnssec",
     "smtp_tls_wrappermode = yes",
     "smtp_tls_wrappermode = yes\nsmtp_tls_security_level = encrypt",
 ]
