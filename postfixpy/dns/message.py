@@ -183,7 +183,7 @@ def _read_record(wire: bytes, position: int) -> tuple[Raw, int]:
         text, after = read_name(wire, position + 6)
         _same(after, end)
     elif rtype == TLSA:
-        text = _tlsa(wire[position:end])
+        text = tlsa_text(wire[position:end])
     elif rtype == TXT:
         text = _text(wire[position:end])
     return Raw(name, rtype, rclass, ttl, text, numbers, problem), end
@@ -207,7 +207,7 @@ def _text(data: bytes) -> str:
     return "".join(chr(c) if 32 <= c < 127 else " " for c in out[:_MAX_TEXT])
 
 
-def _tlsa(data: bytes) -> str:
+def tlsa_text(data: bytes) -> str:
     r"""A TLSA record as ``usage selector matching-type hex``; one that is too short as ``\# length hex`` (RFC 3597)."""
     if len(data) < 3:
         return f"\\# {len(data)} {data.hex()}"

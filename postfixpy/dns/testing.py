@@ -2,8 +2,7 @@
 
     python -m postfixpy.dns.testing 127.0.0.53 53 < zone
 
-The zone is the one of scenarios: ``name TYPE data`` a line; ``SERVFAIL``, ``REFUSED``... as data gives that response
-code, ``TIMEOUT`` no answer at all. A name that has no line does not exist.
+The zone is the one of scenarios (postfixpy.dns.zone).
 """
 
 import asyncio
@@ -20,16 +19,14 @@ import dns.rdataclass
 import dns.rdatatype
 import dns.rrset
 
+from . import zone
+
 
 class ZoneServer:
     """Answers by a list of records."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.records: dict[str, list[tuple[str, str]]] = {}
-        for line in lines:
-            if line.strip():
-                name, rtype, data = [*line.split(None, 2), ""][:3]
-                self.records.setdefault(name.rstrip(".").lower(), []).append((rtype.upper(), data))
+        self.records = zone.parse(lines)
 
     def answer(self, wire: bytes) -> bytes | None:
         """The reply to a query; None for no reply."""
@@ -42,16 +39,24 @@ class ZoneServer:
         if records is None:
             reply.set_rcode(dns.rcode.NXDOMAIN)
             return reply.to_wire()
-        for kind, data in records:
-            if data == "TIMEOUT" and kind in ("ANY", wanted):
+        found = [record for record in records if record.answers(wanted)]
+        for record in found:
+            if record.data == "TIMEOUT":
                 return None
-            if data in ("SERVFAIL", "REFUSED", "FORMERR", "NXDOMAIN", "NOTIMP"):
-                if kind in ("ANY", wanted):
-                    reply.set_rcode(dns.rcode.from_text(data))
-            elif kind in (wanted, "CNAME"):
-                rdata = dns.rdata.from_text("IN", kind, data, origin=dns.name.root, relativize=False)
-                reply.answer.append(dns.rrset.from_rdata(question.name, 3600, rdata))
+            if record.data in zone.CODES:
+                reply.set_rcode(dns.rcode.from_text(record.data))
+            else:
+                reply.answer.append(dns.rrset.from_rdata(question.name, 3600, _rdata(record)))
+        if found and all(record.validated for record in found) and query.ednsflags & dns.flags.DO:
+            reply.flags |= dns.flags.AD
         return reply.to_wire()
+
+
+def _rdata(record: zone.ZoneRecord) -> dns.rdata.Rdata:
+    if record.data.startswith("\\#"):
+        data = bytes.fromhex("".join(record.data.split()[2:]))
+        return dns.rdata.GenericRdata(dns.rdataclass.IN, dns.rdatatype.from_text(record.kind), data)
+    return dns.rdata.from_text("IN", record.kind, record.data, origin=dns.name.root, relativize=False)
 
 
 class _Datagrams(asyncio.DatagramProtocol):

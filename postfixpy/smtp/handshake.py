@@ -68,11 +68,10 @@ def shake_hands(d: Delivery, s: Session) -> Run[bool]:
         features = s.features
         yield from _greeting(d, s)
         yield from _introduction(d, s)
-        if not s.in_tls:
-            if (yield from starttls.negotiate(d, s)):
-                s.features = features | feature.ESMTP
-                s.mechanisms.clear()
-                yield from _introduction(d, s)
+        if not s.in_tls and (yield from starttls.negotiate(d, s)):
+            s.features = features | feature.ESMTP
+            s.mechanisms.clear()
+            yield from _introduction(d, s)
         if d.settings.view.smtp_sasl_auth_enable and s.has(feature.AUTH):
             # Texts and time limits are still those of the step before (spec 9.4).
             return (yield from sasl.authenticate(d, s))

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from postfixpy import log
-from postfixpy.dns import message
-from postfixpy.dns.lookup import Resolver
+from postfixpy.dns import message, zone
+from postfixpy.dns.lookup import NoReply, Resolver
+from postfixpy.dns.record import TYPE_NAMES, type_name
 from postfixpy.mail.outcome import Outcome
 from postfixpy.sasl.mechanism import TokenError
 from postfixpy.tls.channel import Channel
@@ -326,58 +327,43 @@ class Network:
 
 
 class Zone:
-    """A DNS exchange of resource records in text, ``name TYPE data``.
-
-    A name without any record does not exist. The data ``SERVFAIL`` (or another response code's name) is that answer,
-    ``TIMEOUT`` no answer.
-    """
+    """A DNS exchange of resource records in text (postfixpy.dns.zone)."""
 
     def __init__(self, lines: Sequence[str]) -> None:
-        self.records: dict[str, list[tuple[str, str]]] = {}
-        for line in lines:
-            name, rtype, data = [*line.split(None, 2), ""][:3]
-            self.records.setdefault(name.rstrip(".").lower(), []).append((rtype.upper(), data))
+        self.records = zone.parse(lines)
 
     async def __call__(self, name: str, rtype: int, dnssec: bool) -> message.Reply:
         """See `postfixpy.dns.lookup.Exchange`."""
-        from postfixpy.dns.lookup import NoReply
-
         found = message.Reply(0, message.NOERROR, False, False, (name, rtype))
         records = self.records.get(name.rstrip(".").lower())
         if records is None:
             found.rcode = message.NXDOMAIN
             return found
-        for kind, data in records:
-            raw = _raw(name, kind, data)
-            if raw is None and kind in ("ANY", message_type(rtype)):
-                if data == "TIMEOUT":
-                    raise NoReply(name)
-                found.rcode = getattr(message, data)
+        wanted = [record for record in records if record.answers(type_name(rtype))]
+        for record in wanted:
+            if record.data == "TIMEOUT":
+                raise NoReply(name)
+            if record.data in zone.CODES:
+                found.rcode = getattr(message, record.data)
                 return found
-            if raw is not None and raw.rtype in (rtype, 5):
-                found.answers.append(raw)
+            found.answers.append(_raw(name, record))
+        found.authentic = dnssec and bool(wanted) and all(record.validated for record in wanted)
         return found
 
 
-def message_type(rtype: int) -> str:
-    """The mnemonic of a record type."""
-    from postfixpy.dns.record import type_name
-
-    return type_name(rtype)
-
-
-def _raw(name: str, kind: str, data: str) -> message.Raw | None:
-    from postfixpy.dns.record import TYPE_NAMES
-
-    if data in ("SERVFAIL", "REFUSED", "FORMERR", "NXDOMAIN", "TIMEOUT"):
-        return None
+def _raw(name: str, record: zone.ZoneRecord) -> message.Raw:
+    data = record.data
     numbers: tuple[int, ...] = ()
     words = data.split()
-    rtype = next(number for number, text in TYPE_NAMES.items() if text == kind)
-    if kind in ("MX", "SRV"):
+    rtype = next(number for number, text in TYPE_NAMES.items() if text == record.kind)
+    if data.startswith("\\#"):
+        data = message.tlsa_text(bytes.fromhex("".join(words[2:])))
+    elif record.kind == "TLSA":
+        data = " ".join([*words[:3], "".join(words[3:]).lower()])
+    elif record.kind in ("MX", "SRV"):
         numbers = tuple(int(word) for word in words[:-1])
         data = words[-1]
-    if kind in ("MX", "SRV", "CNAME"):
+    if record.kind in ("MX", "SRV", "CNAME", "NS"):
         data = data.rstrip(".")
     return message.Raw(name, rtype, 1, 3600, data, numbers)
 
