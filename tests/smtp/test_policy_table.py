@@ -20,7 +20,8 @@ def test_everything() -> None:
     entry = parse(
         "Secure match=a.example:.b.example, match=c.example ciphers=high protocols=>=TLSv1.2 exclude=RC4:MD5 "
         "servername=sni.example connection_reuse=YES enable_rpk=no "
-        "policy_type=sts policy_ttl=10 policy_domain=d.example { policy_string = version: STSv1 } mx_host_pattern=*.d.example policy_failure=sts-policy-invalid"
+        "policy_type=sts policy_ttl=10 policy_domain=d.example "
+        "{ policy_string = version: STSv1 } mx_host_pattern=*.d.example policy_failure=sts-policy-invalid"
     )
     assert entry.level == Level.SECURE
     assert entry.match == ["a.example", ".b.example", "c.example"]
