@@ -80,10 +80,10 @@ def test_alias(make_world, log_lines) -> None:  # type: ignore[no-untyped-def]
     assert evaluate(make_world, "dane", alias, name="real.example", ad=False).base == "mx.example"
     insecure = [*GOOD, "mx.example CNAME real.example"]
     assert evaluate(make_world, "dane", insecure, name="real.example", ad=False).level == Level.MAY
-    assert not log_lines
+    assert not [line for line in log_lines if "overriding" not in line]
     with pytest.raises(PolicyError, match="TLSA lookup error"):
         evaluate(make_world, "dane", ["@ad", *GOOD], name="real.example", ad=False)
-    assert log_lines == ["warning: DNSSEC status lookup error for mx.example: no longer a CNAME"]
+    assert log_lines[-1:] == ["warning: DNSSEC status lookup error for mx.example: no longer a CNAME"]
 
 
 @pytest.mark.parametrize(
