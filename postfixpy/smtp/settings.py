@@ -39,8 +39,8 @@ class Settings:
     """The client's configuration.
 
     `service` is the name in master.cf; `flags` are the letters of its flags= attribute; `own` are the system's
-    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses. Without
-    `tls_context` the TLS engine is unavailable.
+    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses. Without `tls`
+    the TLS engine is unavailable.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Settings:
         words: Sequence[str] = (),
         own: Iterable[str] | None = None,
         rng: random.Random | None = None,
-        tls_context: "ClientContext | None" = None,
+        tls: bool = True,
     ) -> None:
         self.view = view = any_release(view)
         self.lmtp = lmtp
@@ -73,8 +73,8 @@ class Settings:
         self._own = frozenset(own) if own is not None else None
         self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
         self._set_dns()
+        self._set_tls(tls)
         self._open_tables()
-        self._set_tls(tls_context)
         self.verify_target: str = view.smtp_address_verify_target
         if self.verify_target not in ("rcpt", "data"):
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
@@ -115,11 +115,15 @@ class Settings:
             log.warning('lmtp_assume_final is obsolete; instead, specify "flags=X" in master.cf')
             self.flags += "X"
 
-    def _set_tls(self, context: "ClientContext | None") -> None:
+    def _set_tls(self, available: bool) -> None:
         """Raises FatalError."""
         view = self.view
         self.tls_level: Level = global_level(self)
-        self.tls_context = context
+        self.tls_context: ClientContext | None = None
+        if available and (self.tls_level > Level.NONE or view.smtp_tls_per_site or view.smtp_tls_policy_maps):
+            from postfixpy.tls.context import client_context
+
+            self.tls_context = client_context(view)
         self.tls_log: int = log_mask(self.name("smtp_tls_loglevel"), str(view.smtp_tls_loglevel))
         self.tlsa_cache: dict[str, Found] = {}
         self.insecure_mx_level = Level.DANE
@@ -134,11 +138,6 @@ class Settings:
         name = self.name("smtp_tls_fingerprint_digest")
         if self.view.origin(name).kind == "compatibility" and self.view.compatibility() < (3, 6, 0):
             log.info(f"using backwards-compatible default setting {name}=md5 to compute certificate fingerprints")
-
-    @property
-    def may_use_tls(self) -> bool:
-        """Whether any server may get TLS, so that the engine must be started."""
-        return self.tls_level > Level.NONE or self.tls_policy is not None or self.tls_per_site is not None
 
     def _families(self) -> tuple[int, ...]:
         import socket
