@@ -187,7 +187,8 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
 
     def sink(severity: str, text: str) -> None:
         prefix = "" if severity == "info" else f"{severity}: "
-        lines.append(f"log {prefix}{format.normal_log(log.printable(text))}")
+        shown = log.printable(text).replace(directory, "$queue/etc")
+        lines.append(f"log {prefix}{format.normal_log(shown)}")
 
     previous = log.set_sink(sink)
     try:
@@ -203,13 +204,15 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     configuration = config.load(directory, release=release, profile="debian")
     view = configuration.view(process_name=program, service_name=program)
     words = scenario.value("words").split()
-    settings = Settings(view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"])
+    settings = Settings(
+        view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"], tls=scenario.tlsmgr
+    )
     reporter = _Reporter.make(view)
     clock = Clock(float(START))
     reporter.clock = lambda: int(clock.now * 1_000_000)
     servers = {server.address: server.connections for server in scenario.servers}
     network = Network(servers, clock, str(format.CERTIFICATES))
-    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter}
+    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter, "dnssec_probe": view.dnssec_probe}
     memory = Memory(network, clock, lambda outcome: 0, exchange=Zone(scenario.zone), **options)
     outcomes, done = [], []
     for number in range(len(scenario.requests)):

@@ -132,27 +132,34 @@ def _alias_validated(name: str) -> Run[bool | None]:
 
 
 def _lookup(settings: "Settings", port: int, host: str, now: float) -> Run[Found | None]:
+    """What is known of a host's TLSA records, or can be found out now; None for a failure, after a second try."""
     query = f"_{port}._tcp.{host}"
     cache = settings.tlsa_cache
     found = cache.pop(query, None)
     if found is None or now > found.expires:
-        answer = yield from Resolve(query, TLSA_TYPE, dnssec=True)
-        if answer.status == Status.OK:
-            ttl = min(max(answer.records[0].ttl, _MIN_TTL), _MAX_TTL)
-            records = None
-            if answer.records[0].validated:
-                usable = [_usable(record, settings.tls_log) for record in answer.records]
-                records = tuple(record for record in reversed(usable) if record is not None)
-            found = Found(host, records, now + ttl + 1)
-        elif answer.status == Status.NOTFOUND:
-            found = Found(host, None, now + _MIN_TTL + 1)
-        else:
-            log.warning(f"DANE TLSA lookup problem: {answer.text}")
+        found = yield from _ask(settings, query, host, now)
+        if found is None:
+            found = yield from _ask(settings, query, host, now)
+        if found is None:
             return None
     cache[query] = found  # the latest used is the last
     if len(cache) > _CACHE_SIZE:
         del cache[next(iter(cache))]
     return found
+
+
+def _ask(settings: "Settings", query: str, host: str, now: float) -> Run[Found | None]:
+    answer = yield from Resolve(query, TLSA_TYPE, dnssec=True)
+    if answer.status == Status.NOTFOUND:
+        return Found(host, None, now + _MIN_TTL + 1)
+    if answer.status != Status.OK:
+        log.warning(f"DANE TLSA lookup problem: {answer.text}")
+        return None
+    records = None
+    if answer.records[0].validated:
+        usable = [_usable(record, settings.tls_log) for record in answer.records]
+        records = tuple(record for record in reversed(usable) if record is not None)
+    return Found(host, records, now + min(max(answer.records[0].ttl, _MIN_TTL), _MAX_TTL) + 1)
 
 
 def _usable(record: Record, log_bits: int) -> TLSA | None:

@@ -109,6 +109,7 @@ def _split(word: str, where: str, release: tuple[int, int]) -> tuple[str, str]:
         if word.startswith("{") and release >= (3, 10):
             inside, error = braced(word)
             if error:
+                inside = inside or word[1:].strip(SPACE)
                 raise ValueError(error)
             inside = inside.translate(_WHITE)
         return split_name_value(inside)

@@ -72,6 +72,11 @@ def _action(title: str, word: str) -> Demand:
     return action
 
 
+def name_of(table: Table) -> str:
+    """The table's name with its flags, as Postfix registers it."""
+    return f"{table.name}(0,lock|fold_fix|utf8_request)"
+
+
 def _table(title: str, table: Table, domain: str) -> Run[Demand | None]:
     """What a table says of the domain, or of its parents where the table has fixed keys."""
     name = domain if domain.isascii() else to_ascii(domain)
@@ -95,8 +100,8 @@ def _table(title: str, table: Table, domain: str) -> Run[Demand | None]:
         kind = "nested" if ":" in value else "composite" if any(char in value for char in LIST_SEPARATORS) else ""
         if kind:
             log.warning(
-                f'table {table.name}: {kind} lookup result "{value}" is not allowed -- ignoring remainder of policy'
+                f'table {name_of(table)}: {kind} lookup result "{value}" is not allowed -- ignoring remainder of policy'
             )
             return Demand.ERROR
-        return _action(table.name, value)
+        return _action(name_of(table), value)
     return None

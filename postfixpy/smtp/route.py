@@ -23,6 +23,7 @@ from postfixpy.dns.names import family_of, to_ascii
 from postfixpy.dns.record import AAAA, MX, SRV, A, Answer, Record, Status
 from postfixpy.errors import FatalError
 from postfixpy.mail.dsn import DSN
+from postfixpy.tls.level import Level
 
 from .destination import Site
 from .effects import Native, NativeError, Resolve, Run
@@ -91,7 +92,8 @@ def _mx_hosts(settings: "Settings", route: Route, domain: str, answer: Answer, l
     records = sorted(answer.records, key=lambda record: record.preference)
     route.mx = records[0]
     for record in records:
-        yield from _add_host(settings, route, record.text, record.preference, record.port, validated=record.validated)
+        dnssec = record.validated or settings.insecure_mx_level > Level.MAY
+        yield from _add_host(settings, route, record.text, record.preference, record.port, dnssec=dnssec)
     if not route.addresses:
         if view.smtp_defer_if_no_mx_address_found and route.why.status.startswith("5"):
             route.why = replace(route.why, status="4" + route.why.status[1:])
@@ -161,9 +163,8 @@ def _srv_servers(settings: "Settings", route: Route, site: Site, loop_detect: bo
     failed = False
     if answer.status == Status.OK:
         for record in order_srv(answer.records, settings.random):
-            yield from _add_host(
-                settings, route, record.text, record.preference, record.port, validated=record.validated
-            )
+            dnssec = record.validated or settings.insecure_mx_level > Level.MAY
+            yield from _add_host(settings, route, record.text, record.preference, record.port, dnssec=dnssec)
         if not route.addresses:
             log.warning(f"no SRV host for {name} has a valid address record")
         elif not loop_detect or _truncate_at_self(settings, route, name, answer.records[0].preference):
@@ -211,7 +212,7 @@ def _host_servers(settings: "Settings", route: Route, host: str, loop_detect: bo
     """A host by its address records: what is in brackets, LMTP hosts, domains without MX."""
     view = settings.view
     route.why = DSN()
-    yield from _add_host(settings, route, host, 0, 0, validated=settings.dnssec)
+    yield from _add_host(settings, route, host, 0, 0, dnssec=True)
     addresses = route.addresses
     if not addresses:
         return
@@ -227,10 +228,11 @@ def _host_servers(settings: "Settings", route: Route, host: str, loop_detect: bo
         route.addresses = balance(addresses, view.smtp_mx_address_limit, view.smtp_balance_inet_protocols)
 
 
-def _add_host(
-    settings: "Settings", route: Route, host: str, preference: int, port: int, *, validated: bool = False
-) -> Run[None]:
-    """Append the addresses of `host`; on failure set the reason. A soft reason stays soft (spec 3.4)."""
+def _add_host(settings: "Settings", route: Route, host: str, preference: int, port: int, *, dnssec: bool) -> Run[None]:
+    """Append the addresses of `host`; on failure set the reason. A soft reason stays soft (spec 3.4).
+
+    `dnssec`: ask for validated ones, if DNSSEC is used at all.
+    """
     family = family_of(host)
     if family and family in settings.families:
         rtype = A if family == 4 else AAAA
@@ -240,7 +242,7 @@ def _add_host(
         host = to_ascii(host) or host
     soft = route.why.soft
     if settings.lookup_dns:
-        answer = yield from _query_families(settings, host, settings.dnssec and validated)
+        answer = yield from _query_families(settings, host, settings.dnssec and dnssec)
         if answer.status == Status.OK:
             route.addresses += [record._replace(preference=preference, port=port) for record in answer.records]
             return

@@ -126,7 +126,7 @@ class Settings:
             self.tls_context = client_context(view)
         self.tls_log: int = log_mask(self.name("smtp_tls_loglevel"), str(view.smtp_tls_loglevel))
         self.tlsa_cache: dict[str, Found] = {}
-        self.insecure_mx_level = Level.DANE
+        self.insecure_mx_level = Level.MAY
         if not self.lmtp:
             name = view.smtp_tls_dane_insecure_mx_policy
             self.insecure_mx_level = LEVELS.get(name.lower(), Level.INVALID)

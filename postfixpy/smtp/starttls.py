@@ -109,9 +109,7 @@ def tls_request(d: "Delivery", s: "Session") -> TLSRequest:
         policy.grade,
         policy.exclusions,
         tuple(words.get(name.lower(), name) for name in policy.match),
-        words.get(policy.sni, policy.sni)
-        if settings.release >= (3, 10) and policy.sni != "dot-nexthop"
-        else policy.sni,
+        {"hostname": s.host, "nexthop": domain}.get(policy.sni, policy.sni),
         settings.view.smtp_tls_fingerprint_digest,
         policy.tlsa,
         policy.base,

@@ -129,7 +129,7 @@ def client_context(view: "View") -> ClientContext | None:
         return None
     dane.set_digests(lib, ssl_ctx, view.tls_dane_digests, algorithm)
     bits = options.option_bits(view)
-    if context.release >= (3, 8):
+    if context.release >= (3, 5):  # since 3.8, and in later patch releases of 3.5 to 3.7
         bits |= options.SSL_OP_IGNORE_UNEXPECTED_EOF
     lib.SSL_CTX_set_options(ssl_ctx, bits)
     pairs = [

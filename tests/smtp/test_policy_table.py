@@ -48,7 +48,7 @@ def test_fingerprints_are_separated_by_bars() -> None:
         ("may =x", 'T: malformed attribute/value pair "=x": missing attribute name'),
         (
             "may { ciphers = high",
-            'T: malformed attribute/value pair "": missing \'}\' in "{ ciphers = high"',
+            'T: malformed attribute/value pair "ciphers = high": missing \'}\' in "{ ciphers = high"',
         ),
         ("may ciphers=", 'T: attribute "ciphers" has empty value'),
         ("may Ciphers=high ciphers=high", 'T: attribute "ciphers" is specified multiple times'),
