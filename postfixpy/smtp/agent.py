@@ -15,7 +15,7 @@ from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 from postfixpy.tls.level import Level
 
-from . import cache, destination, failure, policy, requiretls
+from . import cache, destination, failure, policy, requiretls, tls_sessions
 from . import session as feature
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
@@ -323,6 +323,7 @@ def _is_debug_peer(d: Delivery, session: Session) -> Run[bool]:
 def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:
     """The end of a session: notice, QUIT or cache, and the recipients for the next one (spec 4.4)."""
     view = d.settings.view
+    yield from tls_sessions.save(session)
     classes = {word.lower() for word in view.notify_classes.replace(",", " ").split()}
     if session.transcript and session.errors & classes and not _internal_sender(d):
         yield from Notify(session.namaddrport, session.transcript)

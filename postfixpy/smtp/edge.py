@@ -15,6 +15,7 @@ from postfixpy.mail.outcome import Outcome
 from . import effects, sockets
 from .effects import Effect, Run
 from .pool import Pool
+from .session_store import SessionStore
 
 T = TypeVar("T")
 Dispose = Callable[[Outcome], Awaitable[int]]
@@ -44,8 +45,11 @@ class Edge:
             effects.Compute: self._compute,
             effects.CacheFind: self._cache_find,
             effects.CacheSave: self.keep,
+            effects.FindSession: self._find_session,
+            effects.SaveSession: self._save_session,
         }
         self.pool = Pool(time.time, lambda link: link.close())
+        self.sessions = SessionStore(time.time)
         self._expiry: asyncio.TimerHandle | None = None
         if extra:
             self.handlers.update(extra)
@@ -128,6 +132,12 @@ class Edge:
     @staticmethod
     async def _compute(effect: effects.Compute) -> Any:
         return await asyncio.to_thread(effect.function)
+
+    async def _find_session(self, effect: effects.FindSession) -> bytes:
+        return self.sessions.find(effect.kind, effect.key)
+
+    async def _save_session(self, effect: effects.SaveSession) -> None:
+        self.sessions.save(effect.kind, effect.key, effect.data)
 
     async def _cache_find(self, effect: effects.CacheFind) -> Any:
         return self.pool.find(effect)

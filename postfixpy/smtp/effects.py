@@ -121,6 +121,23 @@ class StartTLS(Effect[TLSState]):
 
 
 @dataclass(slots=True)
+class FindSession(Effect[bytes]):
+    """A TLS session from the cache `kind` ("smtp", "lmtp"); b"" if there is none."""
+
+    kind: str
+    key: str
+
+
+@dataclass(slots=True)
+class SaveSession(Effect[None]):
+    """Keep a TLS session in the cache `kind`; b"" removes what is there."""
+
+    kind: str
+    key: str
+    data: bytes
+
+
+@dataclass(slots=True)
 class Sleep(Effect[None]):
     seconds: float
 

@@ -24,6 +24,7 @@ from . import effects
 from .edge import outcome_of
 from .effects import ConnectError, Effect, Run, StreamError
 from .pool import Pool
+from .session_store import SessionStore
 
 T = TypeVar("T")
 
@@ -100,6 +101,7 @@ class Peer:
         self._reading_content = self._merge = False
         self._content = 0
         self._writes_after_close = 0
+        self.tls: TLSState | None = None
         self._step()
 
     # The client's side
@@ -137,7 +139,7 @@ class Peer:
             finally:
                 self._answer(shake.channel)
             if state is not None:
-                self._channel = shake.channel
+                self._channel, self.tls = shake.channel, state
                 return state
             try:
                 shake.channel.receive(self._receive(limit))
@@ -397,6 +399,7 @@ class Memory:
         self.rewritten: dict[str, None] = {}
         self.corrupt = False
         self.pool = Pool(clock, lambda link: None)
+        self.sessions = SessionStore(clock)
         self.fetch_token: Callable[[effects.FetchToken], str] = _no_token
 
     def run(self, generator: Run[T]) -> T:
@@ -459,6 +462,10 @@ class Memory:
             return self.pool.find(effect)
         elif isinstance(effect, effects.CacheSave):
             self.pool.save(effect)
+        elif isinstance(effect, effects.FindSession):
+            return self.sessions.find(effect.kind, effect.key)
+        elif isinstance(effect, effects.SaveSession):
+            self.sessions.save(effect.kind, effect.key, effect.data)
         elif isinstance(effect, effects.Native):
             raise effects.NativeError("Name or service not known", False, True)
         else:

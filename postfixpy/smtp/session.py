@@ -38,6 +38,7 @@ class Session:
     verbose     log what is said (debug_peer_list)
     phase       where the handshake is, for texts
     tls         what the TLS handshake came to, None in plaintext
+    tls_session where the TLS session is to be kept: cache and key; None when there is nothing to do
     mechanisms  what the server's AUTH lines offer, a text each
     """
 
@@ -68,6 +69,7 @@ class Session:
         self.reuse_count = 0
         self.phase = states.GREETING
         self.tls: TLSState | None = None
+        self.tls_session: tuple[str, str] | None = None
         self.forbidden = False
         self.verbose = False
         self.transcript: list[str] = []

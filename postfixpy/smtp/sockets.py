@@ -25,12 +25,12 @@ _BUSY_WAIT = 0.05
 
 
 class Link:
-    """One connected socket, in TLS after `start_tls`.
+    """One connected socket, in TLS after `start_tls`; `tls` is then what came of the handshake.
 
     The socket stays registered for reading between two waits, and one timer serves all: a wait costs one future.
     """
 
-    __slots__ = ("_channel", "_expires", "_reading", "_timer", "_waiter", "loop", "sock")
+    __slots__ = ("_channel", "_expires", "_reading", "_timer", "_waiter", "loop", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
@@ -40,6 +40,7 @@ class Link:
         self._timer: asyncio.TimerHandle | None = None
         self._expires = 0.0
         self._channel: Channel | None = None
+        self.tls: TLSState | None = None
 
     def _readable(self) -> None:
         if self._waiter is None:  # input that nobody waits for: look again when somebody does
@@ -143,7 +144,7 @@ class Link:
                     raise
                 await self._send(channel.output(), limit)
                 if state is not None:
-                    self._channel = channel
+                    self._channel, self.tls = channel, state
                     return state
                 channel.receive(await self._receive(limit))
         except StreamError:
@@ -175,7 +176,7 @@ class Link:
     @property
     def lendable(self) -> bool:
         """Whether another process can go on with the connection by its descriptor alone: not when TLS is on it."""
-        return getattr(self, "tls", None) is None
+        return self.tls is None
 
     def close(self) -> None:
         self._stop_reading()

@@ -12,7 +12,7 @@ from postfixpy import log
 from postfixpy.tls.handshake import HandshakeError, TLSRequest
 from postfixpy.tls.level import Level
 
-from . import failure, states, tls_status
+from . import failure, states, tls_sessions, tls_status
 from . import session as feature
 from .effects import Run, StartTLS
 from .policy import plaintext_ok
@@ -86,11 +86,14 @@ def begin(d: "Delivery", s: "Session") -> Run[None]:
     if not s.policy.reuse:
         s.forbid_cache()
     s.stream.input.clear()  # what came in plaintext behind the reply to STARTTLS is not to be believed
+    request = yield from tls_sessions.find(d, s, tls_request(d, s))
     try:
-        s.tls = yield from StartTLS(s.stream.link, tls_request(d, s), view.smtp_starttls_timeout)
+        s.tls = yield from StartTLS(s.stream.link, request, view.smtp_starttls_timeout)
     except HandshakeError:
+        yield from tls_sessions.forget(s)
         yield from _failed(d, s)
         raise Done from None
+    yield from tls_sessions.save(s)
     yield from _verify(d, s)
     d.tls.decide_level(s.tls.level)
 

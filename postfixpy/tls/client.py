@@ -231,6 +231,8 @@ class ClientHandshake:
     def _done(self) -> TLSState:
         request, lib, channel = self.request, self.library, self.channel
         state = TLSState(self.level, sni=self.sni, report=self.report)
+        if request.session_id:
+            self._keep_sessions(state)
         state.reused = bool(lib.SSL_session_reused(channel.ssl))
         if state.reused and self.bits & CACHE:
             log.info(f"{self.namaddr}: Reusing old session")
@@ -259,8 +261,6 @@ class ClientHandshake:
         state.line = f"{kind} TLS connection established to {self.namaddr}: {state.summary}"
         if self.bits & SUMMARY:
             log.info(state.line)
-        if request.session_id:
-            self._keep_sessions(state)
         return state
 
     def _keep_sessions(self, state: TLSState) -> None:

@@ -46,5 +46,5 @@ def test_fields() -> None:
 
 def test_bad_properties(make_world, log_lines) -> None:  # type: ignore[no-untyped-def]
     world = make_world()
-    assert cache._activate(world.delivery(), (None, "reuse_count=x\n\n", "", None), Policy()) is None
+    assert cache._activate(world.delivery(), (None, "reuse_count=x\n\n", ""), Policy()) is None
     assert log_lines == ["warning: smtp_session_activate: bad cached endp properties"]

@@ -22,7 +22,7 @@ def test_found_once() -> None:
     pool, _, closed = make()
     pool.save(CacheSave(2, "endpoint", "props", "destination", "dest props", "link"))
     assert pool.find(CacheFind("other", False)) is None
-    assert pool.find(CacheFind("destination", True)) == ("link", "props", "dest props", None)
+    assert pool.find(CacheFind("destination", True)) == ("link", "props", "dest props")
     assert pool.find(CacheFind("destination", True)) is None
     assert pool.find(CacheFind("endpoint", False)) is None
     assert len(pool) == 0 and closed == []
@@ -35,7 +35,7 @@ def test_expired() -> None:
     pool.save(CacheSave(2, "a", "", "", "", "two"))
     assert pool.expire() == 1
     clock.now = 2
-    assert pool.find(CacheFind("a", False)) == ("two", "", "", None)
+    assert pool.find(CacheFind("a", False)) == ("two", "", "")
     assert closed == ["one"]
 
 
