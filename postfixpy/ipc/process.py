@@ -148,7 +148,7 @@ class Process:
 
     @property
     def _full(self) -> bool:
-        return not self.service.single and 0 < self.context.sessions <= len(self._tasks)
+        return not (self.service.single or self.service.multi) and 0 < self.context.sessions <= len(self._tasks)
 
     def _ready(self, fd: int) -> None:
         """Something waits on a listening descriptor."""

@@ -51,6 +51,9 @@ class Service:
     single: ClassVar[bool] = False
     """One process, which never exits for idleness (qmgr, postlogd...); master.cf's maxproc is 1."""
 
+    multi: ClassVar[bool] = False
+    """A process serves any number of clients at once (multi_server(3)): master.cf's maxproc is about processes only."""
+
     unlimited: ClassVar[bool] = False
     """Never refuses a client, because that would hold up other services (bounce, cleanup); master.cf's maxproc is 0."""
 

@@ -12,6 +12,7 @@ PROGRAMS: dict[str, str] = {
     "lmtp": "smtp:Smtp",
     "pickup": "pickup:Pickup",
     "postlogd": "postlogd:Postlogd",
+    "proxymap": "proxymap:Proxymap",
     "qmgr": "qmgr:QueueManager",
     "scache": "scache:Scache",
     "showq": "showq:Showq",

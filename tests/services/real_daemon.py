@@ -14,9 +14,11 @@ class RealDaemon:
     main.cf must set maillog_file, so that the daemon logs to postlogd: we listen there, and `log()` gives the records.
     """
 
-    def __init__(self, program: str, service: str, config: Path, queue: Path, *options: str) -> None:
+    def __init__(self, program: str, service: str, config: Path, queue: Path, *options: str, root: str = "") -> None:
         self.program, self.service, self.config, self.queue = program, service, config, queue
         self.options = options
+        self.root = root
+        """Where the daemon lies, and what it sees as "/": `config` and `queue` are below it."""
         self.path = queue / "private" / service
 
     def __enter__(self) -> "RealDaemon":
@@ -37,9 +39,11 @@ class RealDaemon:
         high = {
             target: os.dup2(fd, 100 + target) for target, fd in enumerate((*flow, status_write, listener.fileno()), 3)
         }
-        shell = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(self.queue)]
+        config, queue = (str(path).removeprefix(self.root) for path in (self.config, self.queue))
+        enter = ["/usr/sbin/chroot", self.root] if self.root else []
+        shell = [*enter, "/bin/sh", "-c", 'cd "$0" && exec "$@"', queue]
         argv = [*shell, str(DAEMONS / self.program), *self.options, "-n", self.service, "-t", "unix"]
-        environment = {"MAIL_CONFIG": str(self.config), "GENERATION": "0", "LANG": "C"}
+        environment = {"MAIL_CONFIG": config, "GENERATION": "0", "LANG": "C"}
         if "TZ" in os.environ:
             environment["TZ"] = os.environ["TZ"]
         null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in (0, 1, 2)]
