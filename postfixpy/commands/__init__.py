@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "postmap": ("postmap", "make or query lookup tables"),
     "postqueue": ("postqueue", "list or flush the queue"),
     "postsuper": ("postsuper", "delete, hold, release, requeue messages"),
+    "posttls-finger": ("posttls_finger", "tell the TLS properties of a server"),
     "sendmail": ("sendmail", "submit mail, as every program expects it"),
     "sink": ("sink", "an SMTP and LMTP server that accepts, delays, refuses or drops as told"),
 }

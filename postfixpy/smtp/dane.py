@@ -65,7 +65,7 @@ def initialize(settings: "Settings", server: "Server", policy: Policy, now: floa
         _lower(policy, Level.MAY, "non DNSSEC destination")
         return
     assert server.record is not None
-    found = yield from _resolve(settings, server.port, server.record, now)
+    found = yield from resolve(settings, server.port, server.record, now)
     if found is None:
         raise PolicyError("4.7.5", f"TLSA lookup error for {server.host}:{server.port}")
     if found.records is None:
@@ -100,7 +100,7 @@ def _lower(policy: Policy, level: Level, why: str) -> None:
     policy.level = level
 
 
-def _resolve(settings: "Settings", port: int, host: Record, now: float) -> Run[Found | None]:
+def resolve(settings: "Settings", port: int, host: Record, now: float) -> Run[Found | None]:
     """The TLSA records of the host with this address record; None when a lookup failed.
 
     The address's own name, where a CNAME led to, comes first; the name that was asked for is the second choice.

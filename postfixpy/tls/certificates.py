@@ -10,6 +10,7 @@ import ctypes
 import os
 from collections.abc import Iterable
 from ctypes import c_long, c_void_p
+from typing import NamedTuple
 
 from postfixpy import log
 
@@ -262,3 +263,29 @@ def load_all(library: Library, context: Pointer, chain_files: str, pairs: list[t
     for kind, certificate_file, key_file in pairs:
         if certificate_file:
             load_pair(library, context, kind, certificate_file, key_file)
+
+
+class Description(NamedTuple):
+    """A certificate for people: the names of its subject and its issuer in one line, its public key in DER."""
+
+    subject: str
+    issuer: str
+    key: bytes
+
+
+def describe(library: Library, der: bytes) -> Description:
+    """What a certificate in DER says of itself. Raises ValueError if it is none."""
+    from .verification import name_line
+
+    buffer = ctypes.create_string_buffer(der, len(der))
+    certificate = library.d2i_X509(None, ctypes.byref(c_void_p(ctypes.addressof(buffer))), len(der))
+    if not certificate:
+        library.ERR_clear_error()
+        raise ValueError("no certificate")
+    try:
+        subject, issuer = library.X509_get_subject_name(certificate), library.X509_get_issuer_name(certificate)
+        key = library.X509_get0_pubkey(certificate)
+        public = libssl.to_der(library.i2d_PUBKEY, key) if key else b""
+        return Description(name_line(library, subject), name_line(library, issuer), public)
+    finally:
+        library.X509_free(certificate)
