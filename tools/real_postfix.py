@@ -15,6 +15,7 @@ The Postfix in it is Debian's as installed, its master.cf included, so that what
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,7 +74,7 @@ def _setup(place: Path, lower: Path) -> str:
         f"mount -t proc proc {place}/root/proc",
         f"mount --rbind /dev {place}/root/dev",
         f"mount -t tmpfs -o mode=1777 tmpfs {place}/root/tmp",
-        f"printf 'nameserver 127.0.0.53\\noptions timeout:1 attempts:1\\n' > {place}/resolv.conf",
+        f"printf 'nameserver 127.0.0.53\\noptions timeout:5 attempts:2\\n' > {place}/resolv.conf",
         f"rm -f {place}/root/etc/resolv.conf",
         f"cp {place}/resolv.conf {place}/root/etc/resolv.conf",
     ]
@@ -124,6 +125,13 @@ class World:
         process = subprocess.Popen(self.command(*words), text=True, env=_ENVIRONMENT, **options)  # type: ignore[call-overload]  # passed on
         self._started.append(process)
         return process  # type: ignore[no-any-return]  # it is one of text
+
+    @staticmethod
+    def kill(process: "subprocess.Popen[str]") -> None:
+        """End a command that `popen` started: nsenter(1) is only its parent."""
+        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        process.wait(10)
 
     def run(
         self, *words: str, text: str = "", check: bool = True, timeout: float = 120

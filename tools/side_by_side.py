@@ -11,8 +11,8 @@ messages with several recipients of several fates. What happens is a function of
 same. The system is reloaded while mail is delivered; then the deferred mail is tried once more.
 
 Compared, as multisets: every line that the client logged, without queue ids, times and `conn_use=`. Any warning of
-master or the queue manager is a failure, too. With --system the second run is our whole system instead: our master,
-queue manager, client and all that we have.
+master or the queue manager is a failure, too, but for "problem talking to service": that is the moment of a reload.
+With --system the second run is our whole system instead: our master, queue manager, client and all that we have.
 
 Deferrals are not mixed with reloads: a queue manager that is replaced tries again what was deferred a moment before,
 which is right and not the same twice.
@@ -213,7 +213,8 @@ def run(release: str, messages: int, ours: Sequence[str] = (), *, whole: bool = 
         system.stop()
         system.wait(lambda: not system.processes("smtp"), "the end of every smtp process", 10)
         result.lines = Counter(normalised(line) for line in system.log() if client_line(line))
-        result.troubles = system.troubles()
+        result.troubles = [line for line in system.troubles() if re.match(r"postfix/(master|qmgr): ", line)]
+        result.troubles = [line for line in result.troubles if "problem talking to service" not in line]
         if say:
             counts = ", ".join(f"{count} {status}" for status, count in sorted(result.statuses.items()))
             print(
@@ -223,24 +224,33 @@ def run(release: str, messages: int, ours: Sequence[str] = (), *, whole: bool = 
 
 
 def settle(system: RealPostfix) -> None:
-    """Wait until nothing is on its way: incoming and active are empty, and stay so."""
+    """Wait until nothing is on its way: incoming and active are empty, and stay so.
+
+    A message that an agent of the time before a reload still had when the new queue manager met it waits in incoming
+    for the next flush.
+    """
     queue = system.path("/var/spool/postfix")
 
     def busy() -> bool:
         return any(any(p.is_file() for p in (queue / name).rglob("*")) for name in ("maildrop", "incoming", "active"))
 
-    quiet = 0
+    quiet = still = size = 0
     deadline = time.monotonic() + 240
     while quiet < 5:
         time.sleep(0.2)
         quiet = 0 if busy() else quiet + 1
+        before, size = size, len(system.text())
+        still = still + 1 if size == before else 0
+        if still == 15:
+            system.run("postqueue", "-f")
+            still = 0
         if time.monotonic() > deadline:
             raise AssertionError(f"mail is stuck: {system.queued()[:10]}\n{system.text()[-3000:]}")
 
 
 def client_line(line: str) -> bool:
-    """Whether the client logged it."""
-    return bool(re.match(r"postfix/(relay/)?smtp: ", line))
+    """Whether the client logged it. Of a service that a reload has taken away each tells at the time it needs it."""
+    return bool(re.match(r"postfix/(relay/)?smtp: (?!warning: problem talking to service)", line))
 
 
 def normalised(line: str) -> str:

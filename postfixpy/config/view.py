@@ -137,6 +137,17 @@ class View(ParameterNames):
         """The compiled-in parameter that `name` means in this view."""
         return self._database.parameters.get(self._mirrors.get(name, name))
 
+    def check(self, prefix: str) -> None:
+        """Raises FatalError when a number, time or switch that was set, and whose name begins so, makes no sense.
+
+        Postfix's programs look at all their parameters when they start; ours when they need one.
+        """
+        for name in [*self._overrides, *self.configuration.settings.values]:
+            if name.startswith(prefix):
+                parameter = self._database.parameters.get(name)
+                if parameter is not None and parameter.kind not in ("string", "raw"):
+                    getattr(self, name)
+
     def raw(self, name: str) -> str | None:
         """The unexpanded text of any name, None if it has none."""
         return self._lookup(self._mirrors.get(name, name))

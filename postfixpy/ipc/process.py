@@ -11,6 +11,7 @@ Where one process of ours differs from one of Postfix
 
 import asyncio
 import os
+import select
 import signal
 import socket
 from collections.abc import Callable
@@ -152,6 +153,9 @@ class Process:
 
     def _ready(self, fd: int) -> None:
         """Something waits on a listening descriptor."""
+        if select.select([STATUS], [], [], 0)[0]:
+            self._master_gone()  # what comes now is for the process of the new generation
+            return
         changed = self.service.tables_changed()
         if changed is not None:
             log.info(f"table {changed} has changed -- restarting")

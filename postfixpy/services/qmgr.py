@@ -22,6 +22,7 @@ from postfixpy.errors import FatalError
 from postfixpy.ipc.disposition import Reporter
 from postfixpy.ipc.rewrite import RewriteClient
 from postfixpy.ipc.service import Context, Service
+from postfixpy.ipc.trigger import send_trigger
 from postfixpy.mail.queue import Queue
 
 from .queue_manager.flow import Flow
@@ -96,8 +97,14 @@ class QueueManager(Service):
         self.manager.triggered(requests)
 
     async def stop(self) -> None:
-        """Leave running deliveries to their agents."""
+        """Leave running deliveries to their agents, and a flush that has begun to the queue manager that comes next."""
+        unfinished = self.manager.scans.unfinished()
         await self.manager.stop()
+        if unfinished:
+            try:
+                await send_trigger(f"public/{self.context.service}", unfinished)
+            except OSError:
+                pass  # the mail system stops
         self.rewrite.close()
         self.reporter.close()
 

@@ -71,7 +71,7 @@ def test_connections_are_lent_to_the_real_smtp_and_by_it(release: str) -> None:
         "connection_cache_ttl_limit": "60s",
     }
     with RealPostfix(release, zone=ZONE, rows=rows, ours=["nothing"], **settings) as system:
-        sink = system.sink("10.0.0.1:25", options=["-v"])
+        system.sink("10.0.0.1:25", options=["-v"])
         place = system.path("/usr/local/libexec/smtp")
         for number, program in enumerate(["real", "ours", "ours", "real"], 1):
             place.unlink(missing_ok=True)
@@ -83,4 +83,3 @@ def test_connections_are_lent_to_the_real_smtp_and_by_it(release: str) -> None:
         found = re.findall(r"to=<b(\d)@example.com>, relay=\S+, (conn_use=\d, )?delay", system.text())
         assert found == [("1", ""), ("2", "conn_use=2, "), ("3", "conn_use=3, "), ("4", "conn_use=4, ")]
         assert system.troubles() == []
-        sink.kill()

@@ -35,6 +35,11 @@ class Scan:
     _names: Iterator[str] | None = None
 
     @property
+    def again(self) -> Mode:
+        """How the next scan treats files."""
+        return self._next_mode
+
+    @property
     def running(self) -> bool:
         """Whether the scan has not come to its end."""
         return self._names is not None
@@ -93,6 +98,17 @@ class Scans:
                 self._first = self.deferred if scan is self.incoming else self.incoming
                 return scan, name
         return None
+
+    def unfinished(self) -> bytes:
+        """The trigger that makes another queue manager finish the scan of the deferred queue; b"" when none is running.
+
+        It scans the incoming queue in any case when it starts.
+        """
+        scan = self.deferred
+        if not scan.running:
+            return b""
+        flags = (b"A", scan.mode.all_times or scan.again.all_times), (b"F", scan.mode.run_deferred)
+        return b"D" + b"".join(letter for letter, wanted in flags if wanted)
 
     def prefer_new_mail(self) -> None:
         """The active queue is full: the next file is a new one, if there is any."""
