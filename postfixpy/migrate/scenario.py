@@ -9,6 +9,7 @@ A file begins with a sentence for people, then has sections, each introduced by 
     == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat; further
                             sections are further requests to the same process
     == message              the content of the message; without it a short one
+    == master.cf, submission, command    for whole mail systems: see tools/recorder/systems.py
     == releases RELEASE...  only these releases can do it; without it every release
     == recorded RELEASE...  what the real program of these releases did: wire, log, reports, result, queue-file marks
 
@@ -75,6 +76,8 @@ class Scenario:
     servers: list[Server] = field(default_factory=list)
     requests: list[list[tuple[str, str]]] = field(default_factory=list)
     message: str = DEFAULT_MESSAGE
+    rows: list[str] = field(default_factory=list)
+    steps: list[tuple[str, list[str]]] = field(default_factory=list)
     releases: list[str] = field(default_factory=list)
     tlsmgr: bool = True
     recorded: dict[str, str] = field(default_factory=dict)
@@ -122,6 +125,10 @@ def parse(text: str) -> Scenario:
             scenario.message = body.removesuffix("\n") if body.endswith("\n\n") else body
         elif kind == "without" and argument == "tlsmgr":
             scenario.tlsmgr = False
+        elif kind == "master.cf":
+            scenario.rows = lines
+        elif kind in ("submission", "command"):
+            scenario.steps.append((kind, argument.split() if kind == "command" else lines))
         elif kind == "releases":
             scenario.releases = argument.split()
         elif kind == "recorded":
