@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-real test-load check compat compat-live record mutate reference setup clean
+.PHONY: demo test test-real test-load check compat compat-live compat-pages record mutate reference setup clean
 
 setup: $(VENV)/ready
 
@@ -42,7 +42,13 @@ mutate: setup
 # Record all scenarios again from every installed Postfix (root; tools/real_root.py installs): nothing may differ.
 record: setup
 	@$(BIN)/python tools/record_smtp.py --write compat/scenarios
-	@git diff --stat --exit-code compat/scenarios
+	@$(BIN)/python tools/record_system.py --write
+	@git diff --stat --exit-code compat/scenarios compat/systems
+
+# Generated from scenarios and recordings: compat/DIFFERENCES.md, COVERAGE.md, coverage.json.
+compat-pages: setup
+	@$(BIN)/python tools/differences.py
+	@$(BIN)/python tools/coverage.py
 
 # A page for each parameter: type, defaults by release, readers, our support, the scenarios that prove it.
 reference: setup

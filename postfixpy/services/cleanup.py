@@ -298,4 +298,5 @@ class Session:
             os.unlink(self.file.path)
         except OSError as error:
             log.warning(f"remove {self.file.path}: {error.strerror}")
-        log.info(f"{queue_id}: removed ({'canceled' if self.mail.errors else 'discarded'})")
+        if self.channel.release >= (3, 10):
+            log.info(f"{queue_id}: removed ({'canceled' if self.mail.errors else 'discarded'})")
