@@ -22,19 +22,28 @@ MAX_RECORD = 2000
 """Postfix's log clients cut records at about this many bytes (spec/smtp-client.md 1.8)."""
 
 
-def printable(text: str, utf8: bool = True) -> str:
+_utf8 = True
+
+
+def set_utf8(enabled: bool) -> None:
+    """Whether records may hold UTF-8 (smtputf8_enable), from now on in this process."""
+    global _utf8
+    _utf8 = enabled
+
+
+def printable(text: str, utf8: bool | None = None) -> str:
     """`text` with every control character, and every byte that is not UTF-8, replaced by "?".
 
-    Without `utf8` (smtputf8_enable = no) every byte that is not ASCII is.
+    Without `utf8` (by default what `set_utf8` said) every byte that is not ASCII is.
     """
-    if not utf8 and not text.isascii():
+    if not (_utf8 if utf8 is None else utf8) and not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("ascii", "replace").replace("\ufffd", "?")
     if text.isprintable():
         return text
     return "".join(c if c >= " " and c != "\x7f" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
-def stderr_sink(program: str, utf8: bool = True) -> Sink:
+def stderr_sink(program: str, utf8: bool | None = None) -> Sink:
     """A sink that writes ``program: severity: text`` lines to standard error, as the commands do."""
 
     def write(severity: str, text: str) -> None:

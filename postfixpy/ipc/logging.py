@@ -39,6 +39,7 @@ class Parameters(Protocol):
     syslog_facility: str
     maillog_file: str
     maillog_file_prefixes: str
+    smtputf8_enable: bool
     queue_directory: str
     postlog_service_name: str
 
@@ -243,6 +244,7 @@ def install(program: str, view: Parameters | None = None, *, fallback: bool = Fa
     service, host = environ.get("POSTLOG_SERVICE", ""), environ.get("POSTLOG_HOSTNAME", "")
     maillog_file = ""
     if view is not None:
+        log.set_utf8(view.smtputf8_enable)
         maillog_file, host = view.maillog_file, view.myhostname
         environ["MAIL_LOGTAG"] = view.syslog_name
         service = f"{view.queue_directory}/public/{view.postlog_service_name}" if maillog_file else ""

@@ -56,7 +56,8 @@ class Lister:
     """Lists a queue.
 
     `empty_address` is empty_address_recipient, `duplicates` duplicate_filter_limit (0: none), `utf8` smtputf8_enable;
-    `logs`: the logs to read; `now` in seconds.
+    `logs`: the logs to read; `now` in seconds; `maildrop_sizes`: believe size records in maildrop files, too, as releases
+    before 3.11 do.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Lister:
         utf8: bool,
         now: Callable[[], float],
         logs: tuple[str, ...] = (queues.DEFER, queues.BOUNCE),
+        maildrop_sizes: bool = False,
     ) -> None:
         self.queue = queue
         self.empty_address = empty_address
@@ -75,6 +77,7 @@ class Lister:
         self.utf8 = utf8
         self.now = now
         self.logs = logs
+        self.maildrop_sizes = maildrop_sizes
 
     @classmethod
     def of(cls, view: "View", queue: Queue) -> "Lister":
@@ -86,6 +89,7 @@ class Lister:
             utf8=view.smtputf8_enable,
             now=time.time,
             logs=(queues.DEFER, queues.BOUNCE) if view.release >= (3, 11) else (queues.DEFER,),
+            maildrop_sizes=view.release < (3, 11),
         )
 
     def messages(self) -> Iterator[Message]:
@@ -135,7 +139,7 @@ class Lister:
                 kind, payload = record.kind, record.payload
                 if kind == Kind.TIME and not arrival:
                     arrival = leading_int(payload)
-                elif kind == Kind.SIZE and size < 0 and file.queue != queues.MAILDROP:
+                elif kind == Kind.SIZE and size < 0 and (file.queue != queues.MAILDROP or self.maildrop_sizes):
                     size = self._size(file.id, payload)
                 elif kind in (Kind.ORIGINAL, Kind.RECIPIENT):
                     text = "missing sender address:  -- skipping remainder of this file"

@@ -25,6 +25,7 @@ def utc(monkeypatch):
     monkeypatch.undo()
     time.tzset()
     last = log.set_sink(sink)
+    log.set_utf8(True)
     if isinstance(last, logging.Logger):
         last.close()
 
@@ -38,6 +39,7 @@ def view(tmp_path, **more):
         "maillog_file_prefixes": f"/var, /dev/stdout, {tmp_path}",
         "queue_directory": str(tmp_path),
         "postlog_service_name": "postlog",
+        "smtputf8_enable": True,
     }
     return SimpleNamespace(**(names | more))
 
@@ -132,6 +134,12 @@ def test_to_standard_output(tmp_path, monkeypatch, capfd):
     first, second = capfd.readouterr().out.splitlines()
     assert first.endswith("]: caf?")
     assert json.loads(second)["text"] == "y"
+
+
+def test_without_smtputf8_only_ascii(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("POSTFIXPY_LOG", "stdout")
+    logging.install("smtp", view(tmp_path, smtputf8_enable=False))("info", "from=<\u00df@example.com>")
+    assert capfd.readouterr().out.endswith(": from=<??@example.com>\n")
 
 
 def test_bad_parameters(tmp_path):

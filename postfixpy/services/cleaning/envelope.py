@@ -307,7 +307,7 @@ def _put_findings(mail: Incoming) -> None:
         mail.put(Kind.FILTER, mail.filter)
     if mail.redirect is not None:
         mail.put(Kind.REDIRECT, mail.redirect)
-    if mail.message_id is not None:
+    if mail.message_id is not None and mail.settings.view.release >= (3, 10):
         mail.attribute("message_id", mail.message_id)
     if "encoding" in mail.attributes:
         mail.attribute("encoding", mail.attributes["encoding"])

@@ -37,7 +37,7 @@ def add_missing_headers(mail: Incoming) -> None:
         if view.release >= (3, 10):
             put_folded(mail, header)
         else:
-            put_header(mail, header.replace("\n", " "))
+            mail.put(Kind.NORMAL, header.replace("\n", " "))  # its full name asks for no SMTPUTF8
     if add and view.undisclosed_recipients_header and not mail.seen.intersection(_VISIBLE):
         text = view.undisclosed_recipients_header
         if is_header(text):
