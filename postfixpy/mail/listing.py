@@ -56,8 +56,8 @@ class Lister:
     """Lists a queue.
 
     `empty_address` is empty_address_recipient, `duplicates` duplicate_filter_limit (0: none), `utf8` smtputf8_enable;
-    `logs`: the logs to read; `now` in seconds; `maildrop_sizes`: believe size records in maildrop files, too, as releases
-    before 3.11 do.
+    `logs`: the logs to read; `now` in seconds; `maildrop_sizes`: believe size records in maildrop files, too, as
+    releases before 3.11 do.
     """
 
     def __init__(

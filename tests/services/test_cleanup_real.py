@@ -314,15 +314,14 @@ class Sides:
         queue, found = Harness(self.real, []).read(queue_id)
         return Outcome(queue_id, result.status, result.reason, queue, found, lines)
 
-
     async def log_since(self, start: int) -> bytes:
         """What the log has from `start` on, with all that has been sent to postlogd before now."""
         mark = f"mark {start}\n".encode()
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as postlog:
             postlog.sendto(mark.rstrip(), str(self.real / "public/postlog"))
         async with asyncio.timeout(30):
-            while not (text := self.log.read_bytes()[start:] if self.log.exists() else b"").endswith(mark):
-                await asyncio.sleep(0.002)
+            while not (text := self.log.read_bytes()[start:] if self.log.exists() else b"").endswith(mark):  # noqa: ASYNC110
+                await asyncio.sleep(0.002)  # another process writes the file: there is no event
         return text.removesuffix(mark)
 
 
@@ -369,9 +368,7 @@ def normal(outcome: Outcome) -> dict[str, Any]:
         "queue": outcome.queue,
         "sizes": sizes,
         "records": [
-            plain(kind + text)
-            for kind, text in outcome.records
-            if kind != "C" and not text.startswith("create_time=")
+            plain(kind + text) for kind, text in outcome.records if kind != "C" and not text.startswith("create_time=")
         ],
         "log": [shown(line) for line in outcome.log if "unable to look up public/qmgr" not in line],
     }
