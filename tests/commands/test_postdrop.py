@@ -199,7 +199,7 @@ def records_of(kinds: str) -> st.SearchStrategy[list[tuple[str, bytes]]]:
     return st.lists(st.tuples(st.sampled_from(kinds), PAYLOADS), max_size=4)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(records_of("CFSRVAin"), records_of("NL"), records_of("AR"), st.booleans())
 def test_pickup_reads_what_maildrop_accepts(
     envelope: list[tuple[str, bytes]], content: list[tuple[str, bytes]], extracted: list[tuple[str, bytes]], piped: bool
@@ -325,7 +325,7 @@ def test_a_signal_after_the_commit_loses_nothing(place: Place, monkeypatch: pyte
     assert (status, lists[1]["status"], len(place.files())) == (0, "0", 1)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.integers(0, 6))
 def test_no_input_gets_records_through_that_are_not_allowed(data: bytes, good: int) -> None:
     """Whatever bytes follow a good beginning: an error in our own words, or a file of allowed records."""

@@ -206,7 +206,7 @@ DAMAGE = (bdb.BdbError, cdb.CdbError, lmdb_file.LmdbError, OSError)
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(edits=st.lists(st.tuples(st.integers(0, 1 << 20) | st.integers(0, 200), st.integers(0, 255)), max_size=30))
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_a_damaged_file_gives_an_answer_or_an_error(kind, edits, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"damaged-{kind}"
     path.write_bytes(damaged(kind, edits))

@@ -35,7 +35,7 @@ def quiet():
 
 @pytest.mark.parametrize("kind", ["texthash", "regexp", "pcre", "cidr"])
 @given(source=sources, keys=st.lists(texts, min_size=1, max_size=4), utf8=st.booleans())
-@hypothesis_settings(max_examples=EXAMPLES, deadline=None)
+@hypothesis_settings(max_examples=EXAMPLES)
 def test_any_source_and_key(kind, source, keys, utf8, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / f"any-{kind}"
     path.write_bytes(source)
@@ -49,7 +49,7 @@ def test_any_source_and_key(kind, source, keys, utf8, tmp_path_factory):
 
 
 @given(kind=st.sampled_from(KINDS), name=texts)
-@hypothesis_settings(max_examples=3 * EXAMPLES, deadline=None)
+@hypothesis_settings(max_examples=3 * EXAMPLES)
 def test_any_name(kind, name):
     if "/" in name and not name.startswith("{"):
         return  # a file
@@ -61,7 +61,7 @@ def test_any_name(kind, name):
 
 
 @given(texts, texts)
-@hypothesis_settings(max_examples=EXAMPLES, deadline=None)
+@hypothesis_settings(max_examples=EXAMPLES)
 def test_any_matching_list(text, string):
     if "/" in text:
         return  # files

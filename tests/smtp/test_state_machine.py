@@ -136,7 +136,7 @@ def views(tmp_path_factory: pytest.TempPathFactory) -> types.SimpleNamespace:
     )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_every_recipient_has_exactly_one_result(views: types.SimpleNamespace, data: st.DataObject) -> None:
     previous = log.set_sink(lambda severity, text: None)
