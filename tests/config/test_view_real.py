@@ -37,7 +37,6 @@ def ask_real(directory: str) -> dict[str, str] | None:
 
 @settings(
     max_examples=int(os.environ.get("POSTFIXPY_EXAMPLES", "10")),
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
 )

@@ -96,7 +96,6 @@ LISTING = st.tuples(generated.MAIN, generated.MASTER, generated.LISTINGS)
 EDIT = st.tuples(generated.MAIN, generated.MASTER, generated.EDITS)
 SLOW = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),  # shrinking would take a second a step; the failing case is shown
 )
