@@ -5,6 +5,7 @@ The first rule that matches counts. Consecutive plain rules are kept as one inde
 table of 100,000 networks takes as many dictionary probes as there are different prefix lengths.
 """
 
+import re
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from typing import NamedTuple
 
@@ -114,6 +115,10 @@ class Condition:
         return bits == self.network.bits and self.network.contains(bits, address) != self.negated
 
 
+_PLAIN = re.compile(rb"([0-9.]{7,15})(?:/([0-9]{1,2}))?[ \t]+([^\s](?:.*[^\s])?)\s*", re.DOTALL)
+"""A rule as most are, which is read faster: an IPv4 network and a result."""
+
+
 class Cidr(Table):
     """``cidr:path``."""
 
@@ -124,7 +129,18 @@ class Cidr(Table):
         self.steps: list[Index | Condition] = []
         data, path = rule_lines(self.kind, name)
         open_ifs: list[Condition] = []
+        plain = None if flags & Flags.RHS_IS_FILE else _PLAIN.fullmatch
         for number, line in logical_lines(data, path, warn_of_null=self.warn_of_null):
+            if plain and (match := plain(line)):
+                net, mask, value = match.groups()
+                bits = int(mask or 32)
+                try:
+                    address = int.from_bytes(inet_pton(AF_INET, net.decode()))
+                except OSError:
+                    address = -1
+                if bits <= 32 and address >= 0 and not address & (1 << 32 - bits) - 1:
+                    self._append(Network(32, address, bits), value.decode("utf-8", "surrogateescape"))
+                    continue
             try:
                 self._add(line.decode("utf-8", "surrogateescape"), number, open_ifs)
             except ValueError as error:
@@ -165,6 +181,9 @@ class Cidr(Table):
         if negated:
             self.steps.append(Condition(network, True, value, line))
             return
+        self._append(network, value)
+
+    def _append(self, network: Network, value: str) -> None:
         last = self.steps[-1] if self.steps else None
         if not isinstance(last, Index):
             last = Index()

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from postfixpy import log
 from postfixpy.lookup import source
+from postfixpy.lookup.prefilter import required
 from postfixpy.lookup.syntax import (
     BRACKETED,
     LITERAL,
@@ -34,12 +35,25 @@ class Engine(Protocol):
 class Rule:
     """One pattern with its result; an ``if`` has no result, and where to go on when it does not apply."""
 
-    __slots__ = ("jump", "line", "negated", "parts", "pattern", "second", "second_negated", "value")
+    __slots__ = (
+        "any_case",
+        "jump",
+        "line",
+        "needs",
+        "negated",
+        "parts",
+        "pattern",
+        "second",
+        "second_negated",
+        "value",
+    )
 
     def __init__(self, line: int, pattern: Engine, negated: bool) -> None:
         self.line = line
         self.pattern = pattern
         self.negated = negated
+        self.needs = b""
+        """A text, in lower case, without which a subject, in lower case, cannot match; empty if none is known."""
         self.second: Engine | None = None
         self.second_negated = False
         self.value: str | None = None
@@ -98,6 +112,7 @@ class PatternTable(Table):
     no_delimiter = "skipping this rule"
     out_of_range = "out of range"
     option_end = SPACE
+    perl = False
     lone_backslash_closes = False
     """A backslash at the end of the line stands for the missing delimiter, by an accident of regexp: tables."""
 
@@ -116,15 +131,19 @@ class PatternTable(Table):
         for rule in reversed(open_ifs):
             rule.jump = len(self.rules)
             self._warn(rule.line, "IF has no matching ENDIF")
+        # Rules that say something of subjects that do not match are always looked at.
+        self._needs = [b"" if rule.negated or rule.jump >= 0 else rule.needs for rule in self.rules]
 
     # Lookup.
 
     def get(self, key: str) -> str | None:
         subject = key.encode("utf-8", "surrogateescape").partition(b"\0")[0]
-        rules, index, end = self.rules, 0, len(self.rules)
-        while index < end:
-            rule = rules[index]
-            index += 1
+        lower = subject.lower()
+        start = 0
+        for index in [index for index, text in enumerate(self._needs) if text in lower]:
+            if index < start:
+                continue
+            rule = self.rules[index]
             try:
                 groups: list[bytes] = []
                 if rule.parts is None:
@@ -140,7 +159,7 @@ class PatternTable(Table):
                 applies = False
             if not applies:
                 if rule.jump >= 0:
-                    index = rule.jump
+                    start = rule.jump
             elif rule.value is not None:
                 return rule.value
             elif rule.parts is not None:
@@ -153,6 +172,12 @@ class PatternTable(Table):
     def compile(self, line: int, pattern: bytes, options: int) -> Engine:
         """Compile, or log why not and raise SkipRule."""
         raise NotImplementedError
+
+    def _rule(self, line: int, pattern: bytes, options: int, negated: bool) -> Rule:
+        rule = Rule(line, self.compile(line, pattern, options), negated)
+        if bool(options & self.options["x"]) != self.perl:  # in the language that `required` knows
+            rule.needs = required(pattern, perl=self.perl).lower()
+        return rule
 
     def _warn(self, line: int, text: str) -> None:
         log.warning(f"{self.kind} map {self.label}, line {line}: {text}")
@@ -184,7 +209,7 @@ class PatternTable(Table):
         if rest:
             self._warn(line, f'ignoring extra text after IF statement: "{_shown(rest)}"')
             self._warn(line, "do not prepend whitespace to statements between IF and ENDIF")
-        return Rule(line, self.compile(line, pattern, options), negated)
+        return self._rule(line, pattern, options, negated)
 
     def _match_rule(self, line: int, text: str) -> Rule:
         pattern, options, negated, rest = self._pattern(line, text)
@@ -201,7 +226,7 @@ class PatternTable(Table):
             raise self._skip(line, "$number found in negative match replacement text: skipping this rule")
         if largest and self.flags & Flags.NO_REGSUB:
             raise self._skip(line, "regular expression substitution is not allowed: skipping this rule")
-        rule = Rule(line, self.compile(line, pattern, options), negated)
+        rule = self._rule(line, pattern, options, negated)
         if largest > rule.pattern.groups:
             shown = c_integer(str(largest))
             raise self._skip(line, f'out of range replacement index "{shown}": skipping this rule')
@@ -304,6 +329,7 @@ class Pcre(PatternTable):
 
     kind = "pcre"
     no_delimiter = "ignoring this rule"
+    perl = True
 
     def __init__(self, name: str, settings: Settings, flags: Flags) -> None:
         try:
