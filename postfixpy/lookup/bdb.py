@@ -49,13 +49,15 @@ def log2_ceiling(number: int) -> int:
 class Page:
     """One page: its header fields, its bytes, and the offsets of its items."""
 
-    __slots__ = ("data", "entries", "fill", "index", "next", "number", "type")
+    __slots__ = ("data", "entries", "fill", "index", "keys", "next", "number", "type")
 
     def __init__(self, data: bytes, number: int, order: str) -> None:
         _, _, self.next, self.entries, self.fill, _, self.type = struct.unpack_from(order + "IIIHHBB", data, 8)
         self.data = data
         self.number = number
         self.index: tuple[int, ...] = ()
+        self.keys: dict[bytes, int] | None = None
+        """Where the items of a hash page or a leaf are that lie on the page itself, once somebody has asked."""
         if self.type in (P_HASH, P_HASH_UNSORTED, P_IBTREE, P_LBTREE):
             if HEADER + 2 * self.entries > len(data):
                 raise BdbError(f"page {number}: {self.entries} entries do not fit")
@@ -192,13 +194,28 @@ class DbFile:
             raise BdbError("bad bucket masks")
         may_be_off_page = len(key) > self.page_size // 8  # libdb moves an item out at a quarter of a page
         for page in self._bucket(bucket):
-            # A search for the bytes rules most pages out without looking at an item.
-            if not may_be_off_page and key not in page.data:
+            if not may_be_off_page:
+                keys = page.keys
+                if keys is None:
+                    keys = page.keys = self._keys(page)
+                if key in keys:
+                    return self._hash_item(page, keys[key] + 1)
                 continue
             for position in range(0, page.entries, 2):
                 if self._hash_item(page, position) == key:
                     return self._hash_item(page, position + 1)
         return None
+
+    def _keys(self, page: Page) -> dict[bytes, int]:
+        """The keys on a hash page itself, and where each is first. The pages of long ones are not read."""
+        keys: dict[bytes, int] = {}
+        for position in range(0, page.entries, 2):
+            start = page.index[position]
+            if not HEADER < start < self.page_size:
+                raise BdbError(f"page {page.number}: bad item offset")
+            if page.data[start] != OFFPAGE:
+                keys.setdefault(self._hash_item(page, position), position)
+        return keys
 
     def _hash_items(self) -> Iterator[tuple[bytes, bytes]]:
         for bucket in range(self.max_bucket + 1):
@@ -264,6 +281,13 @@ class DbFile:
 
     def _btree_get(self, key: bytes) -> bytes | None:
         page = self._leaf(key)
+        keys = page.keys
+        if keys is None:
+            keys = page.keys = self._leaf_keys(page)
+        if key in keys:
+            return self._leaf_item(page, keys[key] + 1)
+        if 2 * len(keys) == page.entries:
+            return None
         low, high = 0, page.entries // 2
         while low < high:
             middle = (low + high) // 2
@@ -281,6 +305,17 @@ class DbFile:
                 if self._leaf_item(page, position) == key:
                     return self._leaf_item(page, position + 1)
         return None
+
+    def _leaf_keys(self, page: Page) -> dict[bytes, int]:
+        """As `_keys`, of a leaf; deleted items are left out, too."""
+        keys: dict[bytes, int] = {}
+        for position in range(0, page.entries, 2):
+            start = page.index[position]
+            if HEADER < start <= self.page_size - 3 and page.data[start + 2] == KEYDATA:
+                found = self._leaf_item(page, position)
+                if found is not None:
+                    keys.setdefault(found, position)
+        return keys
 
     def _btree_items(self) -> Iterator[tuple[bytes, bytes]]:
         page = self._leaf(None)

@@ -14,6 +14,7 @@ Source: the format is LMDB's mdb.c.
 import errno
 import os
 import struct
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 MAGIC, VERSION = 0xBEEFC0DE, 1
@@ -44,6 +45,7 @@ class LmdbFile:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._pages: dict[int, tuple[bytes, tuple[int, ...]]] = {}
+        self._page_keys: dict[int, list[bytes]] = {}
         self.transaction = -1
         self.page_size = self.root = self.last = 0
         self.refresh()
@@ -61,9 +63,13 @@ class LmdbFile:
             second = first
         transaction, root, last = max(first, second)
         if transaction != self.transaction:
-            self._pages.clear()
+            self._forget()
             self.transaction, self.root = transaction, root
             self.last = min(last, os.fstat(self.fd).st_size // self.page_size)
+
+    def _forget(self) -> None:
+        self._pages.clear()
+        self._page_keys.clear()
 
     def _meta(self, page: bytes) -> tuple[int, int, int]:
         """Transaction number, root page and last page of a meta page."""
@@ -95,7 +101,7 @@ class LmdbFile:
                 raise LmdbError(CORRUPTED)
             found = data, struct.unpack_from(f"<{count}H", data, HEADER)
             if len(self._pages) >= _CACHE_PAGES:
-                self._pages.clear()
+                self._forget()
             self._pages[number] = found
         if not found[0][10] & kind:
             raise LmdbError(CORRUPTED)
@@ -152,13 +158,8 @@ class LmdbFile:
             if not self._depth(number):
                 return self._find(number, key)
             data, offsets = self._page(number, BRANCH)
-            low, high = 1, len(offsets)  # the first key is empty and stands for everything smaller
-            while low < high:
-                middle = (low + high) // 2
-                if self._node(data, offsets[middle])[3] <= key:
-                    low = middle + 1
-                else:
-                    high = middle
+            # The first key is empty and stands for everything smaller.
+            low = bisect_right(self._keys(number, data, offsets), key, 1) if len(offsets) > 1 else 1
             if not offsets:
                 raise LmdbError(CORRUPTED)
             number = self._child(data, offsets[low - 1])
@@ -166,17 +167,16 @@ class LmdbFile:
 
     def _find(self, number: int, key: bytes) -> bytes | None:
         data, offsets = self._page(number, LEAF)
-        low, high = 0, len(offsets)
-        while low < high:
-            middle = (low + high) // 2
-            found = self._node(data, offsets[middle])[3]
-            if found == key:
-                return self._value(data, offsets[middle])
-            if found < key:
-                low = middle + 1
-            else:
-                high = middle
-        return None
+        keys = self._keys(number, data, offsets)
+        low = bisect_left(keys, key)
+        return self._value(data, offsets[low]) if low < len(keys) and keys[low] == key else None
+
+    def _keys(self, number: int, data: bytes, offsets: tuple[int, ...]) -> list[bytes]:
+        """The keys of a page, in its order."""
+        keys = self._page_keys.get(number)
+        if keys is None:
+            keys = self._page_keys[number] = [self._node(data, offset)[3] for offset in offsets]
+        return keys
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every key and value, in the order of the keys."""
