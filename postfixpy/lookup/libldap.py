@@ -74,6 +74,28 @@ _initialize = _function("ldap_initialize", _I, ctypes.POINTER(_P), _S)
 _set_option = _function("ldap_set_option", _I, _P, _I, _P)
 _start_tls = _function("ldap_start_tls_s", _I, _P, _P, _P)
 _bind = _function("ldap_sasl_bind_s", _I, _P, _S, _S, ctypes.POINTER(_Bytes), _P, _P, _P)
+_Interaction = ctypes.CFUNCTYPE(_I, _P, ctypes.c_uint, _P, _P)
+_bind_sasl = _function(
+    "ldap_sasl_interactive_bind_s", _I, _P, _S, _S, _P, _P, ctypes.c_uint, _Interaction, ctypes.c_void_p
+)
+_SECURITY_PROPERTIES = 0x6106
+_QUIET = 2
+_LIST_END, _USER, _AUTHENTICATION_NAME, _PASSWORD, _REALM = 0, 0x4001, 0x4002, 0x4004, 0x4008
+
+
+class _Question(ctypes.Structure):
+    """What SASL asks for: sasl_interact_t."""
+
+    _fields_ = (
+        ("id", ctypes.c_ulong),
+        ("challenge", ctypes.c_char_p),
+        ("prompt", ctypes.c_char_p),
+        ("default", ctypes.c_char_p),
+        ("result", ctypes.c_char_p),
+        ("length", ctypes.c_uint),
+    )
+
+
 _search = _function(
     "ldap_search_ext_s",
     _I,
@@ -213,6 +235,25 @@ class Connection:
         secret = ctypes.create_string_buffer(encode(password))
         credentials = _Bytes(len(encode(password)), ctypes.cast(secret, ctypes.POINTER(ctypes.c_char)))
         _checked(_bind(self._handle, encode(dn), None, ctypes.byref(credentials), None, None, None))
+
+    def bind_sasl(
+        self, mechanisms: str, name: str, password: str, realm: str = "", authorization: str = "", minimum: int = 0
+    ) -> None:
+        """Log in by SASL with one of `mechanisms`, whose security strength is at least `minimum` bits."""
+        answers = {_AUTHENTICATION_NAME: name, _PASSWORD: password, _REALM: realm, _USER: authorization}
+        kept: list[bytes] = []  # for as long as the library reads them
+
+        def answer(handle: int, flags: int, defaults: int, questions: int) -> int:
+            size, index = ctypes.sizeof(_Question), 0
+            while (question := _Question.from_address(questions + index * size)).id != _LIST_END:
+                kept.append(encode(answers.get(question.id, "")))
+                question.result, question.length = kept[-1], len(kept[-1])
+                index += 1
+            return SUCCESS
+
+        self.set_text(_SECURITY_PROPERTIES, f"minssf={minimum}")
+        wanted = encode(mechanisms) if mechanisms else None
+        _checked(_bind_sasl(self._handle, None, wanted, None, None, _QUIET, _Interaction(answer), None))
 
     def search(self, base: str, scope: int, filter: str, attributes: list[str]) -> list[Attributes]:
         """The entries that match `filter` (empty: all), with those of `attributes` that they have."""

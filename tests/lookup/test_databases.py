@@ -10,6 +10,7 @@ import glob
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -38,6 +39,16 @@ def environment():
     return {**os.environ, "LD_LIBRARY_PATH": libraries, "LC_ALL": "C.UTF-8"}
 
 
+def accepts(path):
+    """Whether a server takes connections on the socket `path`: it may be there before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+
 def unprivileged():
     """How to run a server that refuses root."""
     return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
@@ -49,7 +60,7 @@ class Process:
     def __init__(self, command, ready, log):
         self.log = open(log, "wb")  # noqa: SIM115  # closed by stop(), when the server is gone
         self.process = subprocess.Popen(command, env=environment(), stdout=self.log, stderr=self.log)
-        limit = time.monotonic() + 30
+        limit = time.monotonic() + 60
         while not ready():
             if self.process.poll() is not None or time.monotonic() > limit:
                 self.stop()
@@ -242,7 +253,7 @@ def mariadb(tmp_path_factory):
             await cursor.executemany("INSERT INTO d.t VALUES (%s, %s)", ROWS)
         connection.close()
 
-    process = Process(command, lambda: (base / "s").exists(), base / "log")
+    process = Process(command, lambda: accepts(base / "s"), base / "log")
     asyncio.run(prepare())
     yield base
     process.stop(signal.SIGTERM)
@@ -270,7 +281,9 @@ def test_memcached(open_with, tmp_path, settings):
     if not memcached:
         pytest.skip("no memcached")
     path = tmp_path / "socket"
-    process = Process([memcached, "-s", str(path), "-u", getpass.getuser(), "-t", "1"], path.exists, tmp_path / "log")
+    process = Process(
+        [memcached, "-s", str(path), "-u", getpass.getuser(), "-t", "1"], lambda: accepts(path), tmp_path / "log"
+    )
     try:
         (tmp_path / "mc.cf").write_text(f"memcache = unix:{path}\nbackup = inline:{{b=2}}\n")
         table = open_table(f"memcache:{tmp_path}/mc.cf", settings, surrogates=False)
@@ -354,6 +367,7 @@ def slapd(tmp_path_factory):
     (base / "slapd.conf").write_text(
         "".join(f"include {etc}/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson", "nis"))
         + f"modulepath {modules}\nmoduleload back_mdb\npidfile {base}/pid\nallow bind_v2\n"
+        + "authz-regexp uid=([^,]*),cn=.*,cn=auth uid=$1,ou=people,dc=example\n"
         + f"database mdb\nsuffix dc=example\ndirectory {base}/data\nrootdn cn=root,dc=example\nrootpw top\n"
         + "maxsize 10485760\ndbnosync\n"
     )
@@ -366,7 +380,7 @@ def slapd(tmp_path_factory):
         pytest.skip(f"slapadd: {done.stderr.decode()[-300:]}")
     url = "ldapi://" + str(base / "socket").replace("/", "%2F")
     server = [slapd, "-f", f"{base}/slapd.conf", "-h", url, "-d", "0"]
-    process = Process(server, (base / "socket").exists, base / "log")
+    process = Process(server, lambda: accepts(base / "socket"), base / "log")
     yield url
     process.stop(signal.SIGTERM)
 
@@ -427,7 +441,17 @@ def test_ldap_bases_and_binds(slapd, open_with, logged):
     with pytest.raises(TableError):
         away.lookup("a")
     assert logged[-1].endswith(": -1 (Can't contact LDAP server)")
-    for text in ("bind = maybe\n", "bind = sasl\n", "query_filter = %q\n"):
+    by_sasl = bound + "bind = sasl\nsasl_mechs = DIGEST-MD5\nbind_dn = ann\n"
+    assert open_with("ldap", by_sasl + "bind_pw = secret\n").lookup("ann") == "box1,box2"
+    for more in (
+        "bind_pw = wrong\n",
+        "bind_pw = secret\nsasl_mechs = NOSUCH\n",
+        "bind_pw = secret\nsasl_minssf = 4000\n",
+    ):
+        with pytest.raises(TableError):
+            open_with("ldap", by_sasl + more).lookup("ann")
+        assert f"Unable to bind to server {slapd} with dn ann: " in logged[-1]
+    for text in ("bind = maybe\n", "query_filter = %q\n"):
         with pytest.raises(FatalError):
             open_with("ldap", start + text)
 
