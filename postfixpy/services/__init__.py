@@ -17,5 +17,6 @@ PROGRAMS: dict[str, str] = {
     "scache": "scache:Scache",
     "showq": "showq:Showq",
     "smtp": "smtp:Smtp",
+    "tlsmgr": "tlsmgr:Tlsmgr",
     "trivial-rewrite": "trivial_rewrite:TrivialRewrite",
 }

@@ -33,12 +33,11 @@ CONSEQUENCES = {
     "showq": "the queue cannot be listed through it",
     "smtpd": "connections to it are refused",
     "spawn": "connections to it are refused",
-    "tlsmgr": "TLS sessions are not kept between processes",
     "tlsproxy": "TLS connections are not kept between processes",
     "verify": "addresses cannot be verified",
 }
 
-AS_ROOT = ("local", "pipe", "postscreen", "spawn", "tlsmgr", "verify", "virtual")
+AS_ROOT = ("local", "pipe", "postscreen", "spawn", "verify", "virtual")
 """Real daemons that end with "fatal: set_eugid: seteuid(0): Operation not permitted" when they are not started by root.
 
 Of the others anvil, dnsblog, flush, proxymap and tlsproxy work as any user (seen with 3.7.11).

@@ -25,6 +25,7 @@ from postfixpy.ipc.cleanup import post_mail
 from postfixpy.ipc.disposition import Reporter
 from postfixpy.ipc.rewrite import LOCAL, RewriteClient
 from postfixpy.ipc.service import Context
+from postfixpy.ipc.tlsmgr import TlsmgrClient
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
 from postfixpy.mail.records import RecordFile
@@ -80,6 +81,8 @@ class Smtp(DeliveryAgent):
         self.edge = Edge(resolver, {effects.Rewrite: self._rewrite, effects.Notify: self._notify})
         self.lending = Lending(self, self.edge, view)
         self.edge.handlers |= {effects.CacheFind: self.lending.find, effects.CacheSave: self.lending.save}
+        self.tlsmgr = TlsmgrClient(f"private/{view.tlsmgr_service_name}")
+        self.edge.handlers |= {effects.FindSession: self._find_session, effects.SaveSession: self._save_session}
 
     async def deliver(self, job: Job) -> int:
         source = QueueFileSource(RecordFile(job.file, job.file.path))
@@ -105,7 +108,14 @@ class Smtp(DeliveryAgent):
         await self.lending.leave()
         self.edge.close()
         self.rewrite.close()
+        self.tlsmgr.close()
         await super().stop()
+
+    async def _find_session(self, effect: effects.FindSession) -> bytes:
+        return await self.tlsmgr.find(effect.kind, effect.key)
+
+    async def _save_session(self, effect: effects.SaveSession) -> None:
+        await self.tlsmgr.save(effect.kind, effect.key, effect.data)
 
     async def _rewrite(self, effect: effects.Rewrite) -> str:
         return await self.rewrite.rewrite(LOCAL, effect.address)
