@@ -41,9 +41,6 @@ class Hostile:
     def pending(self) -> bool:
         return True
 
-    def hang_up(self) -> None:
-        pass
-
 
 def attack(world: World, server: Hostile) -> None:
     def connect(request: effects.Connect) -> Any:
