@@ -109,6 +109,11 @@ class _Verify(VerifyClient):
         return 0
 
 
+def show_report(data: bytes) -> str:
+    """A TLSRPT datagram, as a line."""
+    return f"tlsrpt {data.decode('utf-8', 'replace')}"
+
+
 def show_told(service: str, *words: str) -> str:
     """A request to another service, as a line."""
     return f"{service}: {' '.join(words)}"
@@ -225,7 +230,8 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
     asked = [show_told("rewrite", LOCAL, address) for address in memory.rewritten]
     wires = [(name, peer.chunks) for name, peer in network.peers]
-    return render(wires, lines, asked + reporter.told, "\n".join(outcomes), done)
+    told = [*asked, *reporter.told, *(show_report(data) for _, data in memory.reports)]
+    return render(wires, lines, told, "\n".join(outcomes), done)
 
 
 def _deliver(

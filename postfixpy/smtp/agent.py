@@ -15,7 +15,7 @@ from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 from postfixpy.tls.level import Level
 
-from . import cache, destination, failure, policy, requiretls, tls_sessions
+from . import cache, destination, failure, policy, requiretls, tls_sessions, tlsrpt
 from . import session as feature
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
@@ -91,6 +91,7 @@ def _internet(d: Delivery) -> Run[None]:
         _wrappermode_hint(d, site)
         d.demand = yield from requiretls.demand(settings, site.host, d.request.sendopts)
         d.loop_detect = not settings.lmtp and site.port == 25
+        d.tlsrpt = yield from tlsrpt.find(d, site.host)
         route = yield from find_servers(settings, site, d.loop_detect)
         d.why = route.why
         d.final_site = position == len(sites) - 1 or route.found_self or route.why.status[1:] == ".4.6"
@@ -238,6 +239,7 @@ def _server(
         session = yield from _connect(d, record, level, cached)
         if session is None:
             return
+        tlsrpt.begin(d, level, session.stream.link.local)
         if record.preference == best:
             session.features |= feature.BEST_MX
         d.session = session

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .reply import Reply
     from .session import Session
     from .settings import Settings
+    from .tlsrpt import TLSReport
 
 
 def requires_smtputf8(sendopts: int) -> bool:
@@ -89,6 +90,7 @@ class Delivery:
     retry_plain     try the same server again without TLS
     demand          how much of the sender's REQUIRETLS counts for the current site
     tls             what the log says of TLS
+    tlsrpt          what would be told of the current server, None if nobody wants to know
     """
 
     settings: "Settings"
@@ -111,6 +113,7 @@ class Delivery:
     line_broken: bool = False
     demand: Demand = Demand.DISABLE
     tls: TLSStatus = field(default_factory=TLSStatus)
+    tlsrpt: "TLSReport | None" = None
 
     def __post_init__(self) -> None:
         self.recipients = list(self.request.recipients)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from postfixpy import log
 from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
 
@@ -47,6 +48,7 @@ class Edge:
             effects.CacheSave: self.keep,
             effects.FindSession: self._find_session,
             effects.SaveSession: self._save_session,
+            effects.SendReport: self._send_report,
         }
         self.pool = Pool(time.time, lambda link: link.close())
         self.sessions = SessionStore(time.time)
@@ -132,6 +134,16 @@ class Edge:
     @staticmethod
     async def _compute(effect: effects.Compute) -> Any:
         return await asyncio.to_thread(effect.function)
+
+    @staticmethod
+    async def _send_report(effect: effects.SendReport) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            try:
+                sock.connect(effect.path)
+                sock.send(effect.data)
+            except OSError as error:
+                text = f"{error.strerror} (errno {error.errno})"
+                log.warning(f"Could not report TLS handshake result to tlsrpt library: {text}")
 
     async def _find_session(self, effect: effects.FindSession) -> bytes:
         return self.sessions.find(effect.kind, effect.key)

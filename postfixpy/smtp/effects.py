@@ -138,6 +138,14 @@ class SaveSession(Effect[None]):
 
 
 @dataclass(slots=True)
+class SendReport(Effect[None]):
+    """Send a TLSRPT datagram to a local socket. That it cannot be sent is logged, and nothing else."""
+
+    path: str
+    data: bytes
+
+
+@dataclass(slots=True)
 class Sleep(Effect[None]):
     seconds: float
 

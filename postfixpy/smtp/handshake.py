@@ -9,7 +9,7 @@ import re
 from postfixpy import log
 from postfixpy.lookup.table import TableError
 
-from . import failure, sasl, starttls, states
+from . import failure, sasl, starttls, states, tlsrpt
 from . import session as feature
 from .delivery import Delivery, requires_smtputf8
 from .effects import LocalDataError, Run, StreamError, find
@@ -164,6 +164,7 @@ def _hello(d: Delivery, s: Session) -> Run[Reply]:
         s.set_limit(states.EHLO)
         reply = yield from s.reply()
         if reply.kind == 2:
+            tlsrpt.note_hello(d, s, reply.text)
             return reply
         if reply.code == 421:
             yield from _refused(d, s, reply)

@@ -102,6 +102,7 @@ class Peer:
         self._content = 0
         self._writes_after_close = 0
         self.tls: TLSState | None = None
+        self.local = "127.0.0.1"
         self._step()
 
     # The client's side
@@ -362,6 +363,8 @@ def _raw(name: str, record: zone.ZoneRecord) -> message.Raw:
         data = message.tlsa_text(bytes.fromhex("".join(words[2:])))
     elif record.kind == "TLSA":
         data = " ".join([*words[:3], "".join(words[3:]).lower()])
+    elif record.kind == "TXT":
+        data = data.removeprefix('"').removesuffix('"')
     elif record.kind in ("MX", "SRV"):
         numbers = tuple(int(word) for word in words[:-1])
         data = words[-1]
@@ -400,6 +403,7 @@ class Memory:
         self.corrupt = False
         self.pool = Pool(clock, lambda link: None)
         self.sessions = SessionStore(clock)
+        self.reports: list[tuple[str, bytes]] = []
         self.fetch_token: Callable[[effects.FetchToken], str] = _no_token
 
     def run(self, generator: Run[T]) -> T:
@@ -462,6 +466,8 @@ class Memory:
             return self.pool.find(effect)
         elif isinstance(effect, effects.CacheSave):
             self.pool.save(effect)
+        elif isinstance(effect, effects.SendReport):
+            self.reports.append((effect.path, effect.data))
         elif isinstance(effect, effects.FindSession):
             return self.sessions.find(effect.kind, effect.key)
         elif isinstance(effect, effects.SaveSession):

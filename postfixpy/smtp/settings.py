@@ -21,7 +21,7 @@ from postfixpy.lookup.table import Flags, Table
 from postfixpy.tls.level import LEVELS, Level
 from postfixpy.tls.loglevel import log_mask
 
-from . import destination, requiretls
+from . import destination, requiretls, tlsrpt
 from .effects import Run, ask
 from .parameters import any_release
 from .policy import global_level
@@ -75,6 +75,12 @@ class Settings:
         self._set_dns()
         self._set_tls(tls)
         self._open_tables()
+        self.tlsrpt = tlsrpt.available(self)
+        name = "smtp_tlsrpt_skip_reused_handshakes"
+        self.tlsrpt_old_default = (
+            self.release >= (3, 11) and view.origin(name).kind != "main.cf" and view.compatibility() < (3, 11, 0)
+        )
+        self.tlsrpt_skip_reused: bool = view.smtp_tlsrpt_skip_reused_handshakes or self.tlsrpt_old_default
         self.verify_target: str = view.smtp_address_verify_target
         if self.verify_target not in ("rcpt", "data"):
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
@@ -126,6 +132,7 @@ class Settings:
             self.tls_context = client_context(view)
         self.tls_log: int = log_mask(self.name("smtp_tls_loglevel"), str(view.smtp_tls_loglevel))
         self.tlsa_cache: dict[str, Found] = {}
+        self.tlsrpt = False
         self.insecure_mx_level = Level.MAY
         if not self.lmtp:
             name = view.smtp_tls_dane_insecure_mx_policy

@@ -174,6 +174,12 @@ class Link:
             return False
 
     @property
+    def local(self) -> str:
+        """Our address; "" over a UNIX-domain socket."""
+        name = self.sock.getsockname()
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    @property
     def lendable(self) -> bool:
         """Whether another process can go on with the connection by its descriptor alone: not when TLS is on it."""
         return self.tls is None

@@ -9,10 +9,10 @@ dealt with. No way leads from a policy above "may" to plaintext: whatever the se
 from typing import TYPE_CHECKING, NoReturn
 
 from postfixpy import log
-from postfixpy.tls.handshake import HandshakeError, TLSRequest
+from postfixpy.tls.handshake import HandshakeError, Report, TLSRequest
 from postfixpy.tls.level import Level
 
-from . import failure, states, tls_sessions, tls_status
+from . import failure, states, tls_sessions, tls_status, tlsrpt
 from . import session as feature
 from .effects import Run, StartTLS
 from .policy import plaintext_ok
@@ -39,6 +39,7 @@ def negotiate(d: "Delivery", s: "Session") -> Run[bool]:
         if reply.kind == 2:
             yield from begin(d, s)
             return True
+        yield from tlsrpt.failure(d, Report("starttls-not-supported"))
         if required:
             _note_absence(d, s)
             if d.demand >= Demand.OPPORTUNISTIC_STARTTLS:
@@ -48,6 +49,7 @@ def negotiate(d: "Delivery", s: "Session") -> Run[bool]:
             yield from failure.site(d, text, reply)
             raise Done
     elif required and not s.has(feature.STARTTLS):
+        yield from tlsrpt.failure(d, Report("starttls-not-supported"))
         _note_absence(d, s)
         if d.demand >= Demand.OPPORTUNISTIC_STARTTLS:
             text = f"Sender requested REQUIRETLS, but TLS service was not offered by host {s.namaddr}"
@@ -89,12 +91,17 @@ def begin(d: "Delivery", s: "Session") -> Run[None]:
     request = yield from tls_sessions.find(d, s, tls_request(d, s))
     try:
         s.tls = yield from StartTLS(s.stream.link, request, view.smtp_starttls_timeout)
-    except HandshakeError:
+    except HandshakeError as error:
         yield from tls_sessions.forget(s)
+        yield from tlsrpt.failure(d, error.report)
         yield from _failed(d, s)
         raise Done from None
     yield from tls_sessions.save(s)
+    yield from tlsrpt.failure(d, s.tls.report)
+    if s.tls.reused and d.settings.tlsrpt_skip_reused and d.tlsrpt is not None:
+        d.tlsrpt.told = True
     yield from _verify(d, s)
+    yield from tlsrpt.success(d)
     d.tls.decide_level(s.tls.level)
 
 
@@ -138,6 +145,7 @@ def _verify(d: "Delivery", s: "Session") -> Run[None]:
     assert tls is not None
     if not tls.level.must_match or tls.matched:
         return
+    yield from tlsrpt.failure(d, Report("certificate-host-mismatch" if tls.trusted else "certificate-not-trusted"))
     d.tls.decide_level(tls.level, violated=True)
     if d.demand == Demand.ENFORCE:
         d.tls.decide_requiretls(tls_status.NO_MATCH, violated=True)

@@ -52,7 +52,9 @@ def record(found: scenario.Scenario, installation: Installation) -> str:
         shutil.rmtree(directory)
     connections = sorted((c for server in servers for c in server.chunks), key=lambda c: c[0])
     lines = services.lines + services.notices
-    text = replay_smtp.render(connections, lines, [*services.rewritten, *services.told], "\n".join(outcomes), done)
+    text = replay_smtp.render(
+        connections, lines, [*services.rewritten, *services.told, *services.reports()], "\n".join(outcomes), done
+    )
     return text.replace(directory, "$queue").replace(inside, "$queue")
 
 

@@ -48,10 +48,22 @@ class Services:
         self._cachable = int(sessions)
         if tlsmgr:
             self._listen("private/tlsmgr", self._tlsmgr)
+        self._reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._reports.bind(os.path.join(directory, "private/tlsrpt"))
+        self._reports.setblocking(False)
         self._log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._log.bind(os.path.join(directory, "public/postlog"))
         self._logger = threading.Thread(target=self._read_log, daemon=True)
         self._logger.start()
+
+    def reports(self) -> list[str]:
+        """The TLSRPT datagrams."""
+        out = []
+        while True:
+            try:
+                out.append(replay_smtp.show_report(self._reports.recv(65536)))
+            except BlockingIOError:
+                return out
 
     def close(self) -> None:
         """Wait until every log record that was sent is in `lines`."""
