@@ -239,7 +239,7 @@ def _server(
         session = yield from _connect(d, record, level, cached)
         if session is None:
             return
-        tlsrpt.begin(d, level, session.stream.link.local)
+        tlsrpt.begin(d, level, session.stream.link)
         if record.preference == best:
             session.features |= feature.BEST_MX
         d.session = session

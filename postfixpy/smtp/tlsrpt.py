@@ -10,7 +10,7 @@ Source: smtp_tlsrpt(3), tlsrpt_wrapper(3); the datagram is that of https://githu
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
 from postfixpy.dns.names import family_of, to_ascii
@@ -110,8 +110,8 @@ def find(d: "Delivery", domain: str) -> Run[TLSReport | None]:
     return TLSReport(name, found[0])
 
 
-def begin(d: "Delivery", policy: "Policy", local: str) -> None:
-    """A connection to the current server has been made from the address `local`."""
+def begin(d: "Delivery", policy: "Policy", link: Any) -> None:
+    """A connection to the current server has been made."""
     report = d.tlsrpt
     if report is None:
         return
@@ -124,7 +124,8 @@ def begin(d: "Delivery", policy: "Policy", local: str) -> None:
         report.kind, report.policy_domain = STS, external.domain or report.domain
         report.strings, report.patterns = external.strings, external.patterns
     server = d.server
-    report.local, report.host, report.address, report.hello, report.told = local, server.host, server.address, "", False
+    report.local, report.host, report.address = link.local, server.host, server.address
+    report.hello, report.told = "", False
 
 
 def note_hello(d: "Delivery", s: "Session", text: str) -> None:
