@@ -35,6 +35,8 @@ PYTHON = sys.executable
 MAILLOG = "var/log/mail.log"
 
 _GLIBC = "libc.so.6 ld-linux-x86-64.so.2 libm.so.6 libpthread.so.0 libdl.so.2 librt.so.1 libresolv.so.2 libutil.so.1"
+_LIBRARIES = "libffi.so.8 libssl.so.3 libcrypto.so.3 libz.so.1 libbz2.so.1.0 liblzma.so.5 libexpat.so.1 libuuid.so.1"
+"""What our interpreter's extension modules want, and a root may lack."""
 _HOLDER = """
 import os, signal, sys
 os.chroot(sys.argv[1])
@@ -83,6 +85,9 @@ def _setup(place: Path, lower: Path) -> str:
         for name in _GLIBC.split():
             path = f"lib/x86_64-linux-gnu/{name}"
             lines.append(f"[ ! -e {place}/root/{path} ] || mount --bind /{path} {place}/root/{path}")
+        for name in _LIBRARIES.split():
+            path = f"usr/lib/x86_64-linux-gnu/{name}"
+            lines.append(f"[ -e {place}/root/{path} ] || [ ! -e /{path} ] || cp -L /{path} {place}/root/{path}")
     lines.append(f"exec {PYTHON} -c '{_HOLDER}' {place}/root")
     return "\n".join(lines)
 

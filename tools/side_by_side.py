@@ -34,6 +34,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from real_postfix import INSTALLED, PYTHON, REPOSITORY, RealPostfix
 
 DOMAINS = 200
+RELOADS = 3
+"""While mail is submitted and delivered; there is one more before the deferred mail is tried again."""
 GOOD, DROPPER, DEAD = ("10.1.0.1", "10.1.0.2"), "10.1.0.3", "10.9.9.9"
 RULES = (
     "rcpt no*@* 550 5.1.1 no such user",
@@ -195,9 +197,10 @@ def run(release: str, messages: int, ours: Sequence[str] = (), *, whole: bool = 
         begun = time.monotonic()
         many = messages * 7 // 10
         feeder = system.popen(PYTHON, str(REPOSITORY / "tools/side_by_side.py"), "--submit", f"0,{many},steady")
-        while feeder.poll() is None:
-            time.sleep(4)
+        for _ in range(RELOADS):
+            time.sleep(3)
             system.reload()
+        feeder.wait(300)
         if feeder.returncode:
             raise SystemExit("the messages could not be submitted")
         settle(system)

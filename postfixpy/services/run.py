@@ -7,6 +7,7 @@ executable: parameters, internal protocols and texts follow it. $POSTFIXPY_VERSI
 import importlib
 import os
 import sys
+import time
 
 from postfixpy.ipc import installed
 from postfixpy.ipc.installed import OUR_MASTER
@@ -27,8 +28,24 @@ def main(argv: list[str]) -> int:
 
     from postfixpy.ipc.runner import run
 
-    module, _, name = PROGRAMS[os.path.basename(argv[0])].partition(":")
-    return run(argv, getattr(importlib.import_module(f"postfixpy.services.{module}"), name))
+    try:
+        module, _, name = PROGRAMS[os.path.basename(argv[0])].partition(":")
+        factory = getattr(importlib.import_module(f"postfixpy.services.{module}"), name)
+    except ImportError as error:
+        return cannot_load(argv[0], error)
+    return run(argv, factory)
+
+
+def cannot_load(program: str, error: ImportError) -> int:
+    """Log that a part of Python or a library is missing: standard error is nowhere under a master."""
+    from postfixpy import log
+    from postfixpy.errors import place_of
+    from postfixpy.ipc import logging
+
+    logging.install(os.path.basename(program))
+    log.fatal(f"cannot load: {error} (at {place_of(error)})")
+    time.sleep(1)
+    return 1
 
 
 def _serves_many_under_real_master(argv: list[str]) -> bool:

@@ -1,7 +1,8 @@
 import subprocess
 import sys
 
-from postfixpy.services.run import _serves_many_under_real_master
+from postfixpy.services import PROGRAMS
+from postfixpy.services.run import _serves_many_under_real_master, main
 from tests.ipc.processes import configuration, environment
 
 
@@ -30,3 +31,12 @@ def test_a_program_by_name(tmp_path):
     assert result.returncode == 1
     assert "postfix/postlogd[" in result.stdout
     assert "fatal: service postlogd requires a process limit of 1" in result.stdout
+
+
+def test_what_is_missing_is_logged(monkeypatch, capfd):
+    monkeypatch.setenv("POSTFIXPY_LOG", "stdout")
+    monkeypatch.setattr("postfixpy.services.run.time.sleep", lambda seconds: None)
+    monkeypatch.setitem(PROGRAMS, "smtp", "no_such_module:Smtp")
+    assert main(["smtp"]) == 1
+    assert "/smtp[" in (out := capfd.readouterr().out)
+    assert "]: fatal: cannot load: No module named 'postfixpy.services.no_such_module' (at " in out
