@@ -207,8 +207,9 @@ def run(release: str, messages: int, ours: Sequence[str] = (), *, whole: bool = 
         system.run(PYTHON, str(REPOSITORY / "tools/side_by_side.py"), "--submit", f"{many},{messages},troubled")
         settle(system)
         system.reload()
+        active, waiting = system.text().count("(queue active)"), len(system.queued())
         system.run("postqueue", "-f")
-        time.sleep(1)
+        system.wait(lambda: system.text().count("(queue active)") >= active + waiting, "the second attempts", 120)
         settle(system)
         result.left = len(system.queued())
         result.seconds = time.monotonic() - begun

@@ -1,5 +1,5 @@
-"""Five thousand messages through a real Postfix with its own smtp and with ours: the logs of the client are equal.
-tools/side_by_side.py says what is compared."""
+"""Five thousand messages through a real Postfix with its own smtp and with ours, and some through our whole system: the
+logs of the client are equal. tools/side_by_side.py says what is compared."""
 
 import pytest
 from real_postfix import INSTALLED, releases
@@ -19,6 +19,10 @@ def same(real: Result, ours: Result, messages: int) -> None:
 @pytest.mark.parametrize("release", dict.fromkeys([INSTALLED, NEWEST]))
 def test_our_client_inside_the_real_system(release: str) -> None:
     same(run(release, 5000), run(release, 5000, ["smtp"]), 5000)
+
+
+def test_our_whole_system() -> None:
+    same(run(NEWEST, 500), run(NEWEST, 500, whole=True), 500)
 
 
 def test_a_difference_is_seen() -> None:

@@ -73,3 +73,17 @@ def test_flush_overrides_defer_transports() -> None:
     assert directory.scans.deferred.mode.run_deferred and directory.scans.deferred.mode.all_times
     assert directory.scans.incoming.mode.run_deferred and directory.scans.incoming.mode.all_times
     assert not directory.scans.triggered(b"D")
+
+
+def test_what_a_queue_manager_that_ends_leaves_to_the_next() -> None:
+    queue = {"incoming": [], "deferred": ["A", "B"]}
+    scans = Scans(lambda name: iter(queue[name]))
+    assert scans.unfinished() == b""
+    scans.triggered(b"DIFA")  # postqueue -f
+    assert scans.unfinished() == b"DAF"
+    other = Scans(lambda name: iter(queue[name]))
+    other.triggered(scans.unfinished())
+    assert other.deferred.running and other.deferred.mode == scans.deferred.mode
+    while scans.next() is not None:
+        pass
+    assert scans.unfinished() == b""
