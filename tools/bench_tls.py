@@ -45,21 +45,36 @@ CACHE = "smtp_tls_session_cache_database = btree:$data_directory/smtp_scache\n"
 
 def start_sink() -> subprocess.Popen[bytes]:
     words = ["sink", "--tls-cert", str(scenario.CERTIFICATES / "good.pem"), "-m", "2000", SINK]
-    sink = subprocess.Popen([sys.executable, "-m", "postfixpy", *words])
+    sink = subprocess.Popen([sys.executable, "-m", "postfixpy", *words], stdout=subprocess.DEVNULL)
     time.sleep(1)
     return sink
 
 
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found = [pid]
+    for parent in found:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        found += [int(child) for child in children]
+    return found
+
+
 def processor_time(pid: int) -> float:
-    """Seconds of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of a process and its descendants."""
+    used = 0
+    for member in family(pid):
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        used += int(fields[11]) + int(fields[12])
+    return used / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> int:
-    """Proportional set size in kilobytes."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    """Proportional set size of a process and its descendants in kilobytes."""
+    size = 0
+    for member in family(pid):
+        lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+        size += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return size
 
 
 def deliveries(installation: programs.Installation, count: int, cached: bool) -> str:
@@ -169,9 +184,9 @@ def main() -> int:
     parser.add_argument("--held", type=int, default=500)
     options = parser.parse_args()
     namespace.enter()
-    sink = start_sink()
     release = programs.machine_release()
-    ours = programs.ours(release)
+    ours = programs.Installation(release, programs.own_programs())
+    sink = start_sink()
     try:
         for title, installation in (("Postfix " + release, programs.real(release)), ("ours", ours)):
             for cached in (False, True):

@@ -4,9 +4,7 @@ The program's name chooses the mode (spec/smtp-client.md 2.1). The client itself
 to the mail system: requests come from the queue manager, outcomes go to the disposition.
 
 Differs from Postfix: one process serves many requests at once, so connections are kept in the process, and go to
-scache(8) only when the process ends (`lending`); names, labels and time limits are the same. There is no TLS engine
-yet: opportunistic TLS goes out in plaintext, mandatory TLS is refused, both as in a Postfix whose TLS library cannot
-start.
+scache(8) only when the process ends (`lending`); names, labels and time limits are the same.
 """
 
 import asyncio

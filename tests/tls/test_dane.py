@@ -1,16 +1,18 @@
 """Fingerprints and trust anchors as TLSA records; DANE with the records at hand."""
 
 import hashlib
-import subprocess
+import ssl
 from collections.abc import Callable
 
 import pytest
 
 from postfixpy.tls import loglevel
+from postfixpy.tls.certificates import describe
 from postfixpy.tls.context import ClientContext
 from postfixpy.tls.dane import TrustAnchorError, fingerprint_records, shown, trust_anchors, unhex
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import Level
+from postfixpy.tls.libssl import library
 
 from .conftest import CERTIFICATES
 from .wire import LOWER, Talk, server
@@ -20,12 +22,16 @@ HOST = "mx.server.example"
 
 
 def der(name: str) -> bytes:
-    return subprocess.check_output(["openssl", "x509", "-in", CERTIFICATES / name, "-outform", "DER"])
+    """A certificate, DER."""
+    text = (CERTIFICATES / name).read_text()
+    return ssl.PEM_cert_to_DER_cert(
+        text[text.index("-----BEGIN CERTIFICATE") : text.index("END CERTIFICATE-----") + 20]
+    )
 
 
 def key_of(name: str) -> bytes:
-    key = subprocess.check_output(["openssl", "x509", "-in", CERTIFICATES / name, "-noout", "-pubkey"])
-    return subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=key, capture_output=True).stdout
+    """Its public key, DER."""
+    return describe(library(), der(name)).key
 
 
 def test_fingerprints(lines: list[str]) -> None:
