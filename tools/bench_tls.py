@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,14 @@ CACHE = "smtp_tls_session_cache_database = btree:$data_directory/smtp_scache\n"
 def start_sink() -> subprocess.Popen[bytes]:
     words = ["sink", "--tls-cert", str(scenario.CERTIFICATES / "good.pem"), "-m", "2000", SINK]
     sink = subprocess.Popen([sys.executable, "-m", "postfixpy", *words], stdout=subprocess.DEVNULL)
-    time.sleep(1)
-    return sink
+    host, _, port = SINK.partition(":")
+    for _ in range(100):
+        try:
+            socket.create_connection((host, int(port))).close()
+            return sink
+        except ConnectionRefusedError:
+            time.sleep(0.1)
+    raise SystemExit("the sink does not start")
 
 
 def family(pid: int) -> list[int]:
