@@ -14,6 +14,7 @@ Reading is plain string splitting, because every command pays for it at every st
 from __future__ import annotations
 
 import os
+from functools import cached_property
 
 from postfixpy.errors import FatalError
 
@@ -208,10 +209,15 @@ class Database:
         date = self.parameters.get("mail_release_date")
         return int(date.default) if date is not None and date.default.isdigit() else 0
 
-    @property
+    @cached_property
     def suffix_defaults(self) -> dict[str, str]:
-        """Suffix (``_recipient_limit``) to the default text (``$default_recipient_limit``)."""
-        return {suffix: default for suffix, _, default, _ in self.families["suffix"]}
+        """Suffix (``_recipient_limit``) to the default text: ``$default_recipient_limit``; where this release has no
+        such parameter, that of the release that brought it."""
+        found = {}
+        for suffix, _, default, _ in self.families["suffix"]:
+            foreign = self.foreign(default.removeprefix("$"))
+            found[suffix] = default if foreign is None else foreign.default
+        return found
 
     def legacy_names(self) -> list[str]:
         """Old names that are only fallbacks inside other defaults."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from postfixpy.config import Configuration, load
+from postfixpy.config.parameters import RELEASES
 from postfixpy.errors import FatalError
 
 
@@ -84,6 +85,15 @@ def test_service_parameters(tmp_path: Path) -> None:
     assert view.service_integer("local", "destination_recipient_limit") == 1
     assert view.service_time("slow", "destination_rate_delay") == 60
     assert view.service_time("smtp", "transport_rate_delay") == 0
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_service_parameters_in_every_release(tmp_path: Path, release: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POSTFIXPY_VERSION", release)
+    view = configuration(tmp_path, "").view()
+    assert view.service_time("smtp", "transport_rate_delay") == 0  # since 3.1
+    assert view.service_integer("smtp", "destination_concurrency_failed_cohort_limit") == 1  # since 2.5
+    assert view.service_integer("smtp", "destination_recipient_limit") == 50
 
 
 def test_names_that_postfix_does_not_know(tmp_path: Path) -> None:
