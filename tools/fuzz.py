@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 
 TIME_LIMIT = 5.0
 LONGEST = 200_000
+TURN = 0.5
+"""Seconds that a target has before the next has its turn."""
 
 
 class TooSlow(Exception):
@@ -88,7 +90,10 @@ def main(targets: Sequence[Target]) -> int:
         if time.monotonic() > end:
             break
         target.corpus = target.corpus or list(target.seeds)
-        for data in list(target.seeds) if not counts[target.name] else [_next(chance, target) for _ in range(50)]:
+        turn_ends = time.monotonic() + TURN
+        first = [] if counts[target.name] else list(target.seeds)
+        while first or time.monotonic() < turn_ends:
+            data = first.pop() if first else mutated(chance, chance.choice(target.corpus), target.tokens)
             start = time.monotonic()
             signal.setitimer(signal.ITIMER_REAL, TIME_LIMIT)
             try:
@@ -108,7 +113,3 @@ def main(targets: Sequence[Target]) -> int:
     for name, count in counts.items():
         sys.stdout.write(f"{name}: {count} inputs, seed {seed}, slowest {1000 * slowest[name]:.0f} ms: nothing found\n")
     return 0
-
-
-def _next(chance: random.Random, target: Target) -> bytes:
-    return mutated(chance, chance.choice(target.corpus), target.tokens)
