@@ -80,7 +80,7 @@ class Memcache(NetworkTable):
         if self.backup is not None:
             return self.backup.update(key, value)
         if done is None:
-            raise TableError(f"{self.name}: update failed")
+            raise TableError(f"{self.name}: update failed", reason=self.reason)
         return done
 
     def delete(self, key: str) -> bool:
@@ -95,7 +95,7 @@ class Memcache(NetworkTable):
         if self.backup is not None:
             return self.backup.remove(key)
         if reply is None:
-            raise TableError(f"{self.name}: delete failed")
+            raise TableError(f"{self.name}: delete failed", reason=self.reason)
         return reply == b"DELETED"
 
     def items(self) -> Iterator[tuple[str, str]]:
