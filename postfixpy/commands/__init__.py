@@ -20,4 +20,5 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "posttls-finger": ("posttls_finger", "tell the TLS properties of a server"),
     "sendmail": ("sendmail", "submit mail, as every program expects it"),
     "sink": ("sink", "an SMTP and LMTP server that accepts, delays, refuses or drops as told"),
+    "tlsrpt": ("tlsrpt", "collect TLSRPT events and write the reports of RFC 8460"),
 }
