@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -38,6 +39,7 @@ SCENARIO = """\
 A benchmark.
 == main.cf
 smtp_tls_security_level = encrypt
+max_use = 1000000
 {cache}== request
 nexthop = [127.0.0.11]
 """
@@ -84,6 +86,12 @@ def memory(pid: int) -> int:
     return size
 
 
+def drain(status: socket.socket) -> None:
+    """Read what the program tells its master, who is not there; when nobody reads it the program stops in the end."""
+    while status.recv(65536):
+        pass
+
+
 def deliveries(installation: programs.Installation, count: int, cached: bool) -> str:
     """Deliver `count` messages; returns the figures."""
     found = scenario.parse(SCENARIO.format(cache=CACHE if cached else ""))
@@ -93,6 +101,7 @@ def deliveries(installation: programs.Installation, count: int, cached: bool) ->
         Services(directory, sessions=cached)
         run.start_dns([])
         process = programs.Process(installation, "smtp", directory, [])
+        threading.Thread(target=drain, args=(process._status,), daemon=True).start()
         pid = process.process.pid
         file = Path(directory, "active", scenario.QUEUE_ID)
 
