@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "link": ("link", "write executables with the plain names: link --commands DIR, link --daemons DIR"),
     "mailq": ("mailq", "list the mail queue"),
     "newaliases": ("newaliases", "rebuild the alias tables"),
+    "oauth": ("oauth", "get the first OAuth2 token of a mail account, and test the file that keeps it"),
     "postalias": ("postalias", "make or query alias tables"),
     "postcat": ("postcat", "show the contents of queue files"),
     "postconf": ("postconf", "show and edit the configuration"),

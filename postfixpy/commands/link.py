@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     from postfixpy.services import PROGRAMS
 
     names = {
-        "--commands": sorted(set(COMMANDS) - {"link", "sink"}),
+        "--commands": sorted(set(COMMANDS) - {"link", "oauth", "sink"}),
         "--daemons": sorted({*PROGRAMS, "master", "postfix-script"}),
     }
     arguments = argv[1:]

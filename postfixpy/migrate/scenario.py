@@ -17,6 +17,7 @@ Steps of a server:
 
     > text        send a line             >> text     send text as it is, with \r \n \xHH escapes
     < WORD        read one line, which should begin with WORD
+    sasl MECHANISM USER PASSWORD   read AUTH and play the server's side of it, but for the last reply
     <data         read to the final dot   <bytes N    read until N bytes of content have come
     sleep N       wait N seconds          close, reset, stall: hang up, with or without FIN; never answer again
     starttls CERTIFICATE [OPTION...]      a TLS handshake; what follows is encrypted (postfixpy.tls.scripted)
@@ -32,6 +33,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from postfixpy.sasl.testing import shown
 from postfixpy.smtp.memory import unescape
 
 __all__ = [
@@ -197,7 +199,7 @@ def show_wire(name: str, chunks: list[bytes]) -> list[str]:
         if number:
             out.append("--")
         lines = chunk.split(b"\r\n")
-        out += [f"| {escape(line)}" for line in lines[:-1]]
+        out += [f"| {escape(shown(line))}" for line in lines[:-1]]
         if lines[-1]:
             out.append(f"|~{escape(lines[-1])}")
     return out
@@ -216,6 +218,6 @@ _DIFFERENT = (
 
 def normal_log(line: str) -> str:
     """A log line without what differs between runs, and between versions of OpenSSL."""
-    for pattern, shown in _DIFFERENT:
-        line = pattern.sub(shown, line)
+    for pattern, same in _DIFFERENT:
+        line = pattern.sub(same, line)
     return line

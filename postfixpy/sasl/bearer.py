@@ -6,7 +6,7 @@ the status of the server.
 
 import json
 
-from .mechanism import Credentials, Mechanism
+from .mechanism import Credentials, Mechanism, encode
 
 
 class _Bearer(Mechanism):
@@ -48,7 +48,7 @@ class OAuthBearer(_Bearer):
     def _message(self) -> bytes:
         credentials = self.credentials
         user = credentials.name.replace(b"=", b"=3D").replace(b",", b"=2C")
-        fields = [b"n,a=" + user + b",", b"host=" + credentials.host.encode()]
+        fields = [b"n,a=" + user + b",", b"host=" + encode(credentials.host)]
         if credentials.port:
             fields.append(f"port={credentials.port}".encode())
         fields += [b"auth=Bearer " + credentials.token.encode(), b"", b""]

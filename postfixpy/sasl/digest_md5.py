@@ -9,12 +9,12 @@ import hmac
 import re
 from collections.abc import Iterator
 
-from .mechanism import BADAUTH, BADPROT, BADSERV, FAIL, Credentials, Mechanism, SASLError
+from .mechanism import BADAUTH, BADPROT, BADSERV, FAIL, Credentials, Mechanism, SASLError, encode
 
 _MAX_CHALLENGE = 2048
 _PAIR = re.compile(
-    rb"[ \t\r\n,]*([^\x00-\x20\x7f()<>@,;:\\'/\[\]?={}]+)[^\x00=]?[ \t\r\n]*=[ \t\r\n]*"
-    rb'(?:"((?:[^"\\\x00]|\\[^\x00])*)"|(?!")([^\x00-\x20\x7f()<>@,;:\\\'/\[\]?={}]*))[ \t\r\n]*(,|\Z)',
+    rb"[ \t\r\n,]*([^\x00-\x20\x7f-\xff()<>@,;:\\'/\[\]?={}]+)[^\x00=]?[ \t\r\n]*=[ \t\r\n]*"
+    rb'(?:"((?:[^"\\\x00]|\\[^\x00])*)"|(?!")([^\x00-\x20\x7f-\xff()<>@,;:\\\'/\[\]?={}]*))[ \t\r\n]*(,|\Z)',
     re.DOTALL,
 )
 _NOTHING = re.compile(rb"[ \t\r\n,]*\Z")
@@ -73,7 +73,7 @@ class DigestMD5(Mechanism):
     def _respond(self, challenge: bytes) -> bytes:
         realms, server_nonce = _read(challenge)
         credentials = self.credentials
-        host = credentials.host.lower().encode()
+        host = encode(credentials.host.lower())
         realm = realms[0] if len(realms) == 1 else host
         user, secret = credentials.name, credentials.secret
         pairs = (server_nonce, credentials.nonce().encode(), b"00000001")

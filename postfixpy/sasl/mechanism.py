@@ -75,7 +75,7 @@ class Credentials:
     def name(self) -> bytes:
         """The user as Cyrus canonifies it: without white space around it. Raises SASLError."""
         name = encode(self.user).strip(b" \t\n\v\f\r")
-        if self.user and not name:
+        if not name:
             raise SASLError(FAIL, "All-whitespace username.")
         return name
 

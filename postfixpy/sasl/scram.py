@@ -1,8 +1,10 @@
 """SCRAM (RFC 5802, 7677) of the client, with SHA-1, SHA-224, SHA-256, SHA-384 and SHA-512, and with channel binding.
 
-Errors and limits are those of Cyrus SASL's plug-in. Differs from it: passwords are prepared by SASLprep as the RFC
-demands; with channel-binding data at hand, a server that does not offer the -PLUS form is told so (``y``), which lets
-it find out that somebody took it off the list.
+Errors and limits are those of Cyrus SASL's plug-in, 2.1.28 (so there is no least number of iterations; later ones want
+4096). Differs from it:
+passwords are prepared by SASLprep, as the RFC demands. A server that does not offer the -PLUS form is told ``n``, not
+``y`` (which would let it find out that somebody took that form off the list): so does Postfix, and a server that could
+bind channels, but is configured not to, would refuse ``y``.
 """
 
 import base64
@@ -15,10 +17,10 @@ from typing import ClassVar
 from .mechanism import BADAUTH, BADPROT, Credentials, Mechanism, SASLError
 from .saslprep import prepared
 
-MIN_ITERATIONS, MAX_ITERATIONS = 4096, 0x10000
+MAX_ITERATIONS = 0x10000
 _MAX_CHALLENGE = 2048
-BINDINGS = ("tls-exporter", "tls-unique", "tls-server-end-point")
-"""Channel bindings, best first."""
+BINDINGS = ("tls-unique", "tls-exporter", "tls-server-end-point")
+"""Channel bindings, best first. Below TLS 1.3, where it exists, tls-unique is what every server knows (RFC 9266)."""
 
 
 class Scram(Mechanism):
@@ -51,7 +53,7 @@ class Scram(Mechanism):
 
     def _client_first(self) -> bytes:
         credentials = self.credentials
-        flag = b"p=" + self._binding.encode() if self._binding else b"y" if credentials.bindings else b"n"
+        flag = b"p=" + self._binding.encode() if self._binding else b"n"
         acting_for = credentials.acting_for
         self._header = flag + b"," + (b"a=" + escaped(acting_for) if acting_for else b"") + b","
         self._nonce = credentials.nonce().encode()
@@ -92,9 +94,7 @@ class Scram(Mechanism):
         count = rest[2:].partition(b",")[0]
         if not re.fullmatch(rb"[ \t\n\v\f\r]*[+-]?[0-9]{1,20}", count):
             raise SASLError(BADPROT, f"Invalid iteration-count in {name} input")
-        iterations = int(count) & 0xFFFFFFFF
-        if iterations < MIN_ITERATIONS:
-            raise SASLError(BADPROT, "iteration-count is too small, refusing to compute")
+        iterations = max(int(count) & 0xFFFFFFFF, 1)
         if iterations > MAX_ITERATIONS:
             raise SASLError(BADPROT, "iteration-count is too big, refusing to compute")
         if len(server_nonce) <= len(self._nonce) or not server_nonce.startswith(self._nonce):

@@ -7,16 +7,21 @@ import asyncio
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from postfixpy import log
 from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
+from postfixpy.sasl.mechanism import TokenError
 
 from . import effects, sockets
 from .effects import Effect, Run
 from .pool import Pool
 from .session_store import SessionStore
+
+if TYPE_CHECKING:
+    from postfixpy.config import View
+    from postfixpy.sasl.oauth2 import Tokens
 
 T = TypeVar("T")
 Dispose = Callable[[Outcome], Awaitable[int]]
@@ -29,7 +34,12 @@ _CLOSING = (effects.Hangup, effects.CacheSave)
 class Edge:
     """Effects that do not depend on the request. `extra` has handlers for more of them, by effect type."""
 
-    def __init__(self, resolver: Resolver, extra: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None) -> None:
+    def __init__(
+        self,
+        resolver: Resolver,
+        extra: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None,
+        tokens: "Tokens | None" = None,
+    ) -> None:
         self.resolver = resolver
         self.handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
             effects.Connect: sockets.connect,
@@ -44,6 +54,7 @@ class Edge:
             effects.Find: self._find,
             effects.Store: self._store,
             effects.Compute: self._compute,
+            effects.FetchToken: self._fetch_token,
             effects.CacheFind: self._cache_find,
             effects.CacheSave: self.keep,
             effects.FindSession: self._find_session,
@@ -52,6 +63,7 @@ class Edge:
         }
         self.pool = Pool(time.time, lambda link: link.close())
         self.sessions = SessionStore(time.time)
+        self._tokens = tokens
         self._expiry: asyncio.TimerHandle | None = None
         if extra:
             self.handlers.update(extra)
@@ -124,12 +136,11 @@ class Edge:
         return await effect.table.find(effect.key)
 
     @staticmethod
-    async def _store(effect: effects.Store) -> None:
+    async def _store(effect: effects.Store) -> bool:
         table, key, value = effect.table, effect.key, effect.value
         if value is None:
-            await asyncio.to_thread(table.remove, key)
-        else:
-            await asyncio.to_thread(table.update, key, value)
+            return await asyncio.to_thread(table.remove, key)
+        return await asyncio.to_thread(table.update, key, value)
 
     @staticmethod
     async def _compute(effect: effects.Compute) -> Any:
@@ -150,6 +161,11 @@ class Edge:
 
     async def _save_session(self, effect: effects.SaveSession) -> None:
         self.sessions.save(effect.kind, effect.key, effect.data)
+
+    async def _fetch_token(self, effect: effects.FetchToken) -> tuple[str, str]:
+        if self._tokens is None:
+            raise TokenError("OAuth2 is not set up")
+        return await self._tokens.get(effect.source, effect.refused)
 
     async def _cache_find(self, effect: effects.CacheFind) -> Any:
         return self.pool.find(effect)
@@ -172,6 +188,17 @@ class Edge:
         if self._expiry is not None:
             self._expiry.cancel()
         self.pool.clear()
+        if self._tokens is not None:
+            self._tokens.close()
+
+
+def tokens_of(view: "View") -> "Tokens | None":
+    """The access tokens of a configuration, None when it does not authenticate. Before going to a chroot jail."""
+    if not view.smtp_sasl_auth_enable:
+        return None
+    from postfixpy.sasl.oauth2 import Tokens
+
+    return Tokens(view.data_directory)
 
 
 def reporting(dispose: Dispose) -> "dict[type, Callable[[Any], Awaitable[Any]]]":

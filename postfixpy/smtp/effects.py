@@ -184,8 +184,8 @@ class Find(Effect["str | None"]):
 
 
 @dataclass(slots=True)
-class Store(Effect[None]):
-    """Store `value` under `key`; None deletes the key. Raises TableError."""
+class Store(Effect[bool]):
+    """Store `value` under `key`; None deletes the key: False when it is not there. Raises TableError."""
 
     table: Table
     key: str
@@ -200,8 +200,10 @@ class Compute(Effect[Any]):
 
 
 @dataclass(slots=True)
-class FetchToken(Effect[str]):
-    """An access token of OAuth 2.0 for `user`, as the file `source` says. Raises postfixpy.sasl.oauth2.TokenError.
+class FetchToken(Effect[tuple[str, str]]):
+    """An access token of OAuth 2.0, and whose it is if that is not `user`, else "". Raises TokenError.
+
+    source  is the file that says how to get it.
 
     `refused` is a token that the server did not take: the result is another, if one can be had.
     """

@@ -19,7 +19,7 @@ import itertools
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from postfixpy import config
 from postfixpy.config import View
@@ -32,7 +32,7 @@ from postfixpy.mail.outcome import Outcome
 from . import agent, effects
 from .content import CONTINUED, EXTRACTED, NORMAL, ListSource
 from .delivery import Delivery
-from .edge import Edge, reporting
+from .edge import Edge, reporting, tokens_of
 from .settings import Settings
 
 _numbers = itertools.count(1)
@@ -66,7 +66,8 @@ class Client:
             reply_filter=self._settings.dns_reply_filter,
             filter_name=self._settings.name("smtp_dns_reply_filter"),
         )
-        self._edge = Edge(resolver, {effects.Rewrite: self._rewrite, effects.Notify: _ignore})
+        handlers: dict[type, Any] = {effects.Rewrite: self._rewrite, effects.Notify: _ignore}
+        self._edge = Edge(resolver, handlers, tokens_of(self._settings.view))
         self._reuse = reuse
 
     async def __aenter__(self) -> Self:

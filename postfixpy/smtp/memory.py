@@ -15,6 +15,7 @@ from postfixpy.dns.lookup import NoReply, Resolver
 from postfixpy.dns.record import TYPE_NAMES, type_name
 from postfixpy.mail.outcome import Outcome
 from postfixpy.sasl.mechanism import TokenError
+from postfixpy.sasl.testing import Scripted
 from postfixpy.tls.channel import Channel
 from postfixpy.tls.client import ClientHandshake
 from postfixpy.tls.handshake import LibraryError, TLSRequest, TLSState
@@ -100,6 +101,7 @@ class Peer:
         self._closed = ""
         self._reading_content = self._merge = False
         self._content = 0
+        self._exchange: Scripted | None = None
         self._writes_after_close = 0
         self.tls: TLSState | None = None
         self.local = "127.0.0.1"
@@ -250,6 +252,9 @@ class Peer:
             elif word == "<":
                 if not self._take_line(rest):
                     return
+            elif word == "sasl":
+                if not self._converse(rest):
+                    return
             elif word == "<data":
                 if not self._take_content():
                     return
@@ -281,12 +286,30 @@ class Peer:
         self._tls.write(data)
         self._out += self._tls.output()
 
-    def _take_line(self, word: str) -> bool:
+    def _line(self) -> bytes | None:
         end = self._input.find(b"\r\n")
         if end < 0:
-            return False
-        line = bytes(self._input[:end]).decode("utf-8", "surrogateescape")
+            return None
+        line = bytes(self._input[:end])
         del self._input[: end + 2]
+        return line
+
+    def _converse(self, words: str) -> bool:
+        """The server's side of an authentication. True when it is over."""
+        self._exchange = self._exchange or Scripted(words)
+        while (line := self._line()) is not None:
+            reply = self._exchange.respond(line)
+            if reply is None:
+                self._exchange = None
+                return True
+            self._say(reply)
+        return False
+
+    def _take_line(self, word: str) -> bool:
+        data = self._line()
+        if data is None:
+            return False
+        line = data.decode("utf-8", "surrogateescape")
         if not line.upper().startswith(word.upper()):
             self.unexpected.append(f"expected {word}, got {line}")
         return True
@@ -373,7 +396,7 @@ def _raw(name: str, record: zone.ZoneRecord) -> message.Raw:
     return message.Raw(name, rtype, 1, 3600, data, numbers)
 
 
-def _no_token(effect: effects.FetchToken) -> str:
+def _no_token(effect: effects.FetchToken) -> tuple[str, str]:
     raise TokenError("there are no tokens here")
 
 
@@ -404,7 +427,7 @@ class Memory:
         self.pool = Pool(clock, lambda link: None)
         self.sessions = SessionStore(clock)
         self.reports: list[tuple[str, bytes]] = []
-        self.fetch_token: Callable[[effects.FetchToken], str] = _no_token
+        self.fetch_token: Callable[[effects.FetchToken], tuple[str, str]] = _no_token
 
     def run(self, generator: Run[T]) -> T:
         """Drive `generator` to its end."""
@@ -440,9 +463,8 @@ class Memory:
             return finish(effect.table.find(effect.key))
         elif isinstance(effect, effects.Store):
             if effect.value is None:
-                effect.table.remove(effect.key)
-            else:
-                effect.table.update(effect.key, effect.value)
+                return effect.table.remove(effect.key)
+            return effect.table.update(effect.key, effect.value)
         elif isinstance(effect, effects.Compute):
             return effect.function()
         elif isinstance(effect, effects.FetchToken):

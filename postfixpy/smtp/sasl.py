@@ -89,11 +89,8 @@ def _filtered(d: "Delivery", offered: str) -> Run[str]:
         return offered
     chosen = []
     for word in offered.replace("\t", " ").split(" "):
-        try:
-            if word and (yield from ask(filter.search(word))):
-                chosen.append(word)
-        except TableError:
-            raise FatalError(f"sasl_mech_filter: SASL mechanism filter failed for: '{word}'") from None
+        if word and (yield from ask(filter.search(word))):
+            chosen.append(word)
     return " ".join(chosen)
 
 
@@ -115,7 +112,7 @@ def _secret(d: "Delivery", s: "Session") -> Run[tuple[str, str] | None]:
         raise LocalDataError from None
     if value is None:
         return None
-    user, _, password = value.partition(view.smtp_sasl_password_result_delimiter[:1])
+    user, _, password = value.partition(d.settings.password_delimiter)
     return user, password
 
 
@@ -159,15 +156,15 @@ def _authenticate(d: "Delivery", s: "Session", user: str, password: str) -> Run[
         reply, _ = yield from _attempt(s, options, credentials, bearer=False)
         yield from _judge(d, s, credentials, reply)
         return
-    choose_bearer(s, options, credentials)
-    credentials.token = yield from _token(s, FetchToken(source, user))
+    _check_bearer(s, options, credentials)
+    yield from _get_token(s, credentials, FetchToken(source, user))
     yield from _check_cache(d, s, user, credentials.token)
     reply, mechanism = yield from _attempt(s, options, credentials, bearer=True)
     if reply.kind != 2 and _token_refused(reply, mechanism):
         # What a provider has revoked looks valid here: ask it for another, once.
-        fresh = yield from _token(s, FetchToken(source, user, credentials.token))
-        if fresh != credentials.token:
-            credentials.token = fresh
+        old = credentials.token
+        yield from _get_token(s, credentials, FetchToken(source, user, old))
+        if credentials.token != old:
             reply, _ = yield from _attempt(s, options, credentials, bearer=True)
     yield from _judge(d, s, credentials, reply)
 
@@ -239,7 +236,7 @@ def _exists(path: str) -> bool:
     return True
 
 
-def choose_bearer(s: "Session", options: frozenset[str], credentials: Credentials) -> None:
+def _check_bearer(s: "Session", options: frozenset[str], credentials: Credentials) -> None:
     """Look whether a token can be used at all, before one is fetched. Raises _Stop."""
     try:
         choose(" ".join(s.mechanisms), options, credentials, bearer=True)
@@ -247,12 +244,13 @@ def choose_bearer(s: "Session", options: frozenset[str], credentials: Credential
         raise _failed(s, error) from None
 
 
-def _token(s: "Session", effect: FetchToken) -> Run[str]:
+def _get_token(s: "Session", credentials: Credentials, effect: FetchToken) -> Run[None]:
+    """Put a token into `credentials`. Raises _Stop."""
     try:
-        return (yield from effect)
+        credentials.token, user = yield from effect
     except TokenError as error:
-        log.warning(f"{s.queue_id}: OAuth2 token for {effect.user}: {error}")
-        raise _failed(s, str(error)) from None
+        raise _failed(s, f"no OAuth2 token: {error}") from None
+    credentials.user = user or effect.user
 
 
 def _token_refused(reply: "Reply", mechanism: Mechanism) -> bool:
@@ -367,22 +365,28 @@ def _check_cache(d: "Delivery", s: "Session", user: str, password: str) -> Run[N
     try:
         entry = yield from Find(table, key)
     except TableError:
-        log.warning(f"SASL auth failure map {table.label}: lookup failed for {key}")
+        log.warning(f"SASL auth failure map {_cache_name(d)}: lookup failed for {key}")
         return
     if entry is None:
         return
     found = auth_cache.refusal(entry, password, d.clock(), view.smtp_sasl_auth_cache_time)
     if found is None:
         try:
-            yield from Store(table, key, None)
+            deleted = yield from Store(table, key, None)
         except TableError:
-            log.warning(f"SASL auth failure map {table.label}: entry not deleted: {key}")
+            deleted = False
+        if not deleted:
+            log.warning(f"SASL auth failure map {_cache_name(d)}: entry not deleted: {key}")
         return
     status, text = found
     if view.smtp_sasl_auth_soft_bounce and status.startswith("5"):
         status = "4" + status[1:]
     reason = f"SASL [CACHED] authentication failed; server {s.host} said: {text}"
     raise _Stop(_server_dsn(d, s, status, reason, text))
+
+
+def _cache_name(d: "Delivery") -> str:
+    return d.settings.view.smtp_sasl_auth_cache_name.removeprefix("proxy:")
 
 
 def _remember(d: "Delivery", s: "Session", user: str, password: str, reply: "Reply") -> Run[None]:
@@ -394,4 +398,4 @@ def _remember(d: "Delivery", s: "Session", user: str, password: str, reply: "Rep
     try:
         yield from Store(table, auth_cache.key(s.host, user), entry)
     except TableError as error:
-        log.warning(f"SASL auth failure map {table.label}: entry not stored: {error}")
+        log.warning(f"SASL auth failure map {_cache_name(d)}: entry not stored: {error}")

@@ -17,7 +17,7 @@ from postfixpy.lookup.addresses import AddressContext, LocalDomains
 from postfixpy.lookup.maps import Maps
 from postfixpy.lookup.matching import NameAddressList, StringList, matches_parent
 from postfixpy.lookup.registry import open_table
-from postfixpy.lookup.table import Flags, Table
+from postfixpy.lookup.table import Flags, Table, TableError
 from postfixpy.tls.level import LEVELS, Level
 from postfixpy.tls.loglevel import log_mask
 
@@ -63,6 +63,7 @@ class Settings:
         self.random = rng or random.Random()
         self.line_length_limit: int = view.line_length_limit
         self.auth_cache: Table | None = None
+        self.password_delimiter: str = view.smtp_sasl_password_result_delimiter  # a bad value is fatal at the start
         if view.smtp_sasl_auth_enable:
             self._check_sasl()
         self._notice_level()
@@ -209,7 +210,7 @@ class Settings:
         text = view.use_srv_lookup
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
         text = view.smtp_sasl_mechanism_filter
-        self.mechanism_filter = StringList("smtp_sasl_mechanism_filter", text, view) if text else None
+        self.mechanism_filter = _MechanismFilter("smtp_sasl_mechanism_filter", text, view) if text else None
         text = view.debug_peer_list if view.debug_peer_level > 0 else ""
         parent = bool(text) and matches_parent("debug_peer_list", view)
         self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
@@ -262,6 +263,13 @@ class Settings:
     def family_rank(self, rtype: int) -> int:
         """Where a record type stands in the order of smtp_address_preference."""
         return self._ranks[rtype == AAAA]
+
+
+class _MechanismFilter(StringList):
+    """A list whose tables must answer: what cannot be filtered is fatal, as in Postfix."""
+
+    def _problem(self, text: str) -> TableError:
+        raise FatalError(f"{self.title}: {text}")
 
 
 def _open_auth_cache(view: "View") -> Table:

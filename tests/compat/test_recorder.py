@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = [
     "simple-delivery", "pipelining-partial-refusal", "mx-rcpt-4xx", "dns-nxdomain", "lmtp-pipelined", "cache-reuse",
     "mime-downgrade", "generic-maps", "notify-protocol", "probe-data", "sasl-plain", "timeout-mail",
+    "../sasl/scram-sha-256-good", "../sasl/digest-md5-good", "../sasl/cache-535", "../sasl/initial-long",
 ]  # fmt: skip
 FILES = [f"compat/scenarios/smtp/{name}.txt" for name in SAMPLE]
 

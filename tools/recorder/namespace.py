@@ -1,11 +1,13 @@
-"""Namespaces of its own for this process: every address of 127.0.0.0/8, every port and /etc/resolv.conf are free."""
+"""Namespaces of its own for this process: addresses, ports, /etc/resolv.conf and the host name are the scenarios'."""
 
 import ctypes
 import os
+import socket
 import subprocess
 import tempfile
 
 CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
 CLONE_NEWNET = 0x40000000
 RESOLV_CONF = "nameserver 127.0.0.53\noptions timeout:1 attempts:1\n"
 
@@ -13,8 +15,9 @@ RESOLV_CONF = "nameserver 127.0.0.53\noptions timeout:1 attempts:1\n"
 def enter() -> None:
     """Move this process, which has one thread, into new network and mount namespaces. Needs root."""
     library = ctypes.CDLL(None, use_errno=True)
-    if library.unshare(CLONE_NEWNS | CLONE_NEWNET):
+    if library.unshare(CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWNET):
         raise SystemExit(f"namespaces of its own: {os.strerror(ctypes.get_errno())}; root is needed")
+    socket.sethostname("client.example")
     with tempfile.NamedTemporaryFile("w", suffix=".resolv.conf") as file:
         file.write(RESOLV_CONF)
         file.flush()

@@ -7,6 +7,7 @@ import threading
 import time
 
 from postfixpy.migrate import scenario
+from postfixpy.sasl.testing import Scripted
 from postfixpy.tls.scripted import TLS_ALERT, TLS_HANDSHAKE, ScriptedTLS
 
 
@@ -123,11 +124,9 @@ class Play:
             return True
         self.flush()
         if word == "<":
-            while b"\r\n" not in self.buffer:
-                if not self.more():
-                    return False
-            self.buffer = self.buffer.partition(b"\r\n")[2]
-            return True
+            return self.line() is not None
+        if word == "sasl":
+            return self.converse(Scripted(rest))
         if word == "<data":
             return self.content()
         if word == "<bytes":
@@ -163,6 +162,24 @@ class Play:
                 self.flush()
             return False
         raise ValueError(step)
+
+    def line(self) -> bytes | None:
+        """The next line. None when the connection is over."""
+        while b"\r\n" not in self.buffer:
+            if not self.more():
+                return None
+        line, _, self.buffer = self.buffer.partition(b"\r\n")
+        return line
+
+    def converse(self, exchange: Scripted) -> bool:
+        """The server's side of an authentication."""
+        while (line := self.line()) is not None:
+            reply = exchange.respond(line)
+            if reply is None:
+                return True
+            self.out += reply
+            self.flush()
+        return False
 
     def content(self) -> bool:
         """Read to the final dot."""

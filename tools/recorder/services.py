@@ -16,6 +16,8 @@ from postfixpy.migrate import replay_smtp, scenario
 
 from .stream import Stream
 
+FIXED = 1 << 4
+"""A flag of tables: keys are fixed strings."""
 _END = b"the program has ended"
 
 
@@ -43,6 +45,8 @@ class Services:
         self._listen("public/flush", self._flush)
         self._listen("private/other", self._agent)
         self._listen("private/scache", self._cache)
+        self._proxied: dict[str, str] = {}
+        self._listen("private/proxywrite", self._proxywrite)
         self._listen("public/cleanup", self._cleanup)
         self._sessions: dict[str, str] = {}
         self._cachable = int(sessions)
@@ -171,6 +175,27 @@ class Services:
                 case "delete":
                     self._sessions.pop(key, None)
                     stream.send(("status", 0))
+
+    def _proxywrite(self, stream: Stream, name: str) -> None:
+        """proxymap(8) for one table, of any type, that is kept in memory; ``proxy:static:...`` has its one value."""
+        ok, no_key = 0, 1
+        found: list[tuple[str, str]]
+        stream.send(("protocol", "proxymap_protocol"))
+        while (pairs := stream.read()) is not None:
+            values = dict(pairs)
+            asked = int(values.get("instance_flags") or values["flags"])
+            flags = [("flags", asked | FIXED)] if "instance_flags" in values or values["request"] == "open" else []
+            kind, _, rest = values["table"].partition(":")
+            status, found = ok, []
+            if values["request"] == "lookup":
+                value = rest if kind == "static" else self._proxied.get(values["key"])
+                status = no_key if value is None else ok
+                found = [("value", value or "")]
+            elif values["request"] == "update":
+                self._proxied[values["key"]] = values["value"]
+            elif values["request"] == "delete":
+                status = no_key if self._proxied.pop(values["key"], None) is None else ok
+            stream.send(("status", status), *flags, *found)
 
     # scache(8), without its time limits
 
