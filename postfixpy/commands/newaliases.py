@@ -5,6 +5,7 @@ import os
 from postfixpy import config, log
 from postfixpy.commands import postalias, tables
 from postfixpy.errors import FatalError
+from postfixpy.ipc.startup import check
 from postfixpy.lookup.syntax import tokens
 from postfixpy.lookup.table import error_text
 
@@ -41,6 +42,7 @@ def run(argv: list[str]) -> int:
     if arguments:
         raise FatalError("alias initialization mode requires no recipient")
     view = config.load().view()
+    check(view)
     names = [asked] if asked else list(tokens(view.alias_database, braces=False))
     try:
         os.chdir(view.queue_directory)  # relative names count from there

@@ -275,9 +275,12 @@ def _run(argv: list[str]) -> int:
     os.umask(0o022)
     directory = _options(argv)
     from postfixpy.config import load
+    from postfixpy.ipc.startup import check
     from postfixpy.services.cleaning.releases import complete
 
-    view = complete(load(directory).view(process_name="postdrop"))
+    own = load(directory).view(process_name="postdrop")
+    check(own)
+    view = complete(own)
     log_as("postdrop", view)
     try:
         os.chdir(view.queue_directory)

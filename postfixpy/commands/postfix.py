@@ -66,10 +66,12 @@ def _main(argv: list[str]) -> int:
     single = "MAIL_CONFIG" in os.environ
 
     from postfixpy.config import load
+    from postfixpy.ipc.startup import check
 
     config = load()
     view = config.view(process_name="postfix")
     _check_rights(view)
+    check(view)
     name = words[0] if words else ""
     control_log(config, view, program="postfix", foreground=name == "start-fg")
     if os.path.basename(argv[0]) != "postfix-script":  # else Postfix's command has done it

@@ -57,8 +57,10 @@ def _main(argv: list[str]) -> int:
 
     from postfixpy.config import load
     from postfixpy.ipc import logging
+    from postfixpy.ipc.startup import check
 
     view = load().view(process_name="postlog")
+    check(view)
     tag = tag or logging.task("postlog", view)
     logger = logging.install("postlog", view, fallback=True, tag=tag)
     if view.release >= (3, 8) or os.isatty(2):

@@ -28,10 +28,13 @@ def command_view(directory: str, program: str) -> "View":
     """The configuration as a command sees it; `directory` is the argument of -c, "" is the default. Raises
     FatalError."""
     from postfixpy.config import load
+    from postfixpy.ipc.startup import check
 
     if directory:
         os.environ["MAIL_CONFIG"] = directory
-    return load().view(process_name=program)
+    view = load().view(process_name=program)
+    check(view)
+    return view
 
 
 def enter_queue(view: "View", status: int = 1) -> "Queue":

@@ -166,9 +166,12 @@ def _configure(found: list[tuple[str, str]], name: str) -> "View":
                 directory = os.path.dirname(value) or "."
             os.environ["MAIL_CONFIG"] = directory
     from postfixpy.config import load
+    from postfixpy.ipc.startup import check
     from postfixpy.services.cleaning.releases import complete
 
-    return complete(load().view(process_name=name))
+    view = load().view(process_name=name)
+    check(view)
+    return complete(view)
 
 
 def _options(name: str, found: list[tuple[str, str]], words: list[str], view: "View") -> Options:

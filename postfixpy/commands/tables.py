@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from postfixpy import config, log
 from postfixpy.config.parameters import default_release, parse_release
 from postfixpy.errors import FatalError
+from postfixpy.ipc.startup import check
 from postfixpy.lookup import build, registry, source
 from postfixpy.lookup.syntax import braced, tokens
 from postfixpy.lookup.table import LATEST, Flags, Table, TableError, error_text
@@ -131,6 +132,7 @@ class Tool:
         if self.directory is not None:
             os.environ["MAIL_CONFIG"] = self.directory
         self.view = config.load(self.directory).view(process_name=self.program)
+        check(self.view)
         log.set_sink(log.stderr_sink(self.program, self.view.smtputf8_enable))
         self._import_environment()
 

@@ -8,6 +8,7 @@ getifaddrs(3) and only that gives secondary addresses and their masks.
 from __future__ import annotations
 
 import os
+from functools import cache
 
 from postfixpy.errors import FatalError
 
@@ -101,18 +102,22 @@ def interface_addresses() -> list[InterfaceAddress]:
     return addresses
 
 
-def protocol_families(inet_protocols: str) -> set[int]:
-    """Address families for an inet_protocols value, without those that the kernel lacks. Raises FatalError."""
+@cache
+def protocol_families(inet_protocols: str) -> frozenset[int]:
+    """Address families for an inet_protocols value, without those that the kernel lacks, of which it warns once.
+
+    Raises FatalError.
+    """
     import socket
 
     from postfixpy import log
 
-    names = {"all": {socket.AF_INET, socket.AF_INET6}, "ipv4": {socket.AF_INET}, "ipv6": {socket.AF_INET6}}
+    names = {"all": (socket.AF_INET, socket.AF_INET6), "ipv4": (socket.AF_INET,), "ipv6": (socket.AF_INET6,)}
     families: set[int] = set()
     for word in inet_protocols.replace(",", " ").split():
         if word.lower() not in names:
             raise FatalError(f'unknown inet_protocols value "{word}" in "{inet_protocols}"')
-        families |= names[word.lower()]
+        families.update(map(int, names[word.lower()]))
     for family, label in ((socket.AF_INET6, "IPv6"), (socket.AF_INET, "IPv4")):
         if family in families:
             try:
@@ -120,10 +125,10 @@ def protocol_families(inet_protocols: str) -> set[int]:
             except OSError as error:
                 log.warning(f"inet_protocols: disabling {label} name/address support: {error.strerror}")
                 families.discard(family)
-    return families
+    return frozenset(families)
 
 
-def own_addresses(inet_interfaces: str, families: set[int]) -> list[InterfaceAddress]:
+def own_addresses(inet_interfaces: str, families: frozenset[int]) -> list[InterfaceAddress]:
     """The addresses that this mail system receives mail on (own_inet_addr(3)). Raises FatalError."""
     import socket
 
@@ -136,26 +141,24 @@ def own_addresses(inet_interfaces: str, families: set[int]) -> list[InterfaceAdd
         return local
     if inet_interfaces == "loopback-only":
         return [address for address in local if address.is_loopback]
+    hosts = inet_interfaces.replace(",", " ").split()
     chosen: list[InterfaceAddress] = []
-    for host in inet_interfaces.replace(",", " ").split():
-        for family, packed in _resolve(host, families):
-            if any(known.address == packed for known in chosen):
-                continue
-            match = [address for address in local if (address.family, address.address) == (family, packed)]
-            if not match:
-                shown = socket.inet_ntop(family, packed)
-                raise FatalError(f"parameter inet_interfaces: no local interface found for {shown}")
-            chosen.append(match[0])
+    for family, packed in dict.fromkeys(found for host in hosts for found in _resolve(host, families)):
+        match = [address for address in local if (address.family, address.address) == (family, packed)]
+        if not match:
+            shown = socket.inet_ntop(family, packed)
+            raise FatalError(f"parameter inet_interfaces: no local interface found for {shown}")
+        chosen.append(match[0])
     return chosen
 
 
-def proxy_addresses(proxy_interfaces: str, families: set[int]) -> list[tuple[int, bytes]]:
+def proxy_addresses(proxy_interfaces: str, families: frozenset[int]) -> list[tuple[int, bytes]]:
     """The addresses (family, packed) of a proxy or NAT that brings us mail (proxy_inet_addr(3)). Raises FatalError."""
     hosts = proxy_interfaces.replace(",", " ").split()
     return [found for host in hosts for found in _resolve(host, families, "proxy_interfaces")]
 
 
-def _resolve(host: str, families: set[int], parameter: str = "inet_interfaces") -> list[tuple[int, bytes]]:
+def _resolve(host: str, families: frozenset[int], parameter: str = "inet_interfaces") -> list[tuple[int, bytes]]:
     import socket
 
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host

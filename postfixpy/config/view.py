@@ -148,6 +148,10 @@ class View(ParameterNames):
                 if parameter is not None and parameter.kind not in ("string", "raw"):
                     getattr(self, name)
 
+    def is_set(self, name: str) -> bool:
+        """Whether main.cf or an override gives `name` a value."""
+        return self._explicit(self._mirrors.get(name, name)) is not None
+
     def raw(self, name: str) -> str | None:
         """The unexpanded text of any name, None if it has none."""
         return self._lookup(self._mirrors.get(name, name))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from postfixpy import log
 from postfixpy.errors import FatalError, describe
 
-from . import logging
+from . import logging, startup
 from .accept import AcceptLock
 from .debugger import run_debugger
 from .master_status import STATUS, Status
@@ -113,6 +113,7 @@ def _configure(options: Options) -> "tuple[Configuration, View, int]":
 
     config = room.load()
     view = config.view(overrides=options.overrides, process_name=options.program, service_name=options.service)
+    startup.check(view)
     for name in CHECKED:
         view.check(name)
     if options.alone or options.stand_alone:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from postfixpy import log
 from postfixpy.errors import FatalError
-from postfixpy.ipc import logging
+from postfixpy.ipc import logging, startup
 from postfixpy.options import OptionError, parse
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _main(argv: list[str]) -> int:
 
     config = load()
     view = config.view(process_name="master")
+    startup.check(view)
     if "t" in options:
         return test_lock(view.queue_directory)
     monitor = _monitor() if "w" in options else -1

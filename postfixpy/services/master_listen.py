@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable
 
 from postfixpy.config import MasterEntry
+from postfixpy.config.host import protocol_families
 from postfixpy.errors import FatalError
 
 
@@ -55,23 +56,8 @@ def _port_number(port: str) -> int:
 
 
 def families(protocols: str) -> list[int]:
-    """The address families that inet_protocols allows, and that the system has."""
-    words = protocols.replace(",", " ").split()
-    wanted = []
-    for word in words:
-        known = {"ipv4": [socket.AF_INET], "ipv6": [socket.AF_INET6], "all": [socket.AF_INET, socket.AF_INET6]}
-        if word not in known:
-            raise FatalError(f"inet_protocols: unknown protocol: {word}")
-        wanted += [family for family in known[word] if family not in wanted]
-    return [int(family) for family in wanted if _supported(family)]
-
-
-def _supported(family: int) -> bool:
-    try:
-        socket.socket(family, socket.SOCK_STREAM).close()
-    except OSError:
-        return False
-    return True
+    """The address families that inet_protocols allows, and that the system has; IPv4 first."""
+    return sorted(protocol_families(protocols))
 
 
 def addresses(entry: MasterEntry, interfaces: str, protocols: str) -> list[Address]:

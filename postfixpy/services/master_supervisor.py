@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from postfixpy import log
 from postfixpy.config import Configuration, MasterEntry, View, load
 from postfixpy.errors import FatalError
-from postfixpy.ipc import logging
+from postfixpy.ipc import logging, startup
 from postfixpy.ipc.installed import OUR_MASTER
 from postfixpy.ipc.launch import command_line
 from postfixpy.ipc.master_status import FLOW_READ, FLOW_WRITE, LISTEN, SIZE, STATUS, unpack
@@ -411,6 +411,7 @@ class Supervisor:
         try:
             config = load(self.config.directory)
             view = config.view(process_name="master")
+            startup.check(view)
             _ = config.master
             log.info(f"reload -- version {view.mail_version}, configuration {config.directory}")
             self.config, self.view = config, view

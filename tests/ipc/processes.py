@@ -2,12 +2,15 @@
 
 import getpass
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+OWNER, GROUP = ("mail", "daemon") if os.geteuid() == 0 else (getpass.getuser(), "nosuch")
+"""Accounts that every system has and that are not root's; without root the owner is who runs it."""
 SUBDIRECTORIES = "active bounce corrupt defer deferred flush hold incoming maildrop pid private public saved trace"
 
 
@@ -23,14 +26,27 @@ def configuration(base: Path, master: str = "", main: str = "") -> Path:
         f"data_directory = {base}/data\n"
         f"daemon_directory = {daemons}\n"
         f"myhostname = test.example\n"
-        f"mail_owner = {getpass.getuser()}\n"
+        f"mail_owner = {OWNER}\n"
+        f"setgid_group = {GROUP}\n"
         f"inet_interfaces = loopback-only\n"
         f"inet_protocols = ipv4\n"
         f"{main}\n"
     )
     (etc / "master.cf").write_text(master)
+    if os.geteuid() == 0:
+        open_to_owner(base)
     write_programs(daemons)
     return etc
+
+
+def open_to_owner(base: Path) -> None:
+    """Give the directories under `base` to the mail owner, who can enter it."""
+    for path in (base, *base.parents):
+        if path.stat().st_uid == 0 and not path.stat().st_mode & 0o001:
+            path.chmod(0o711)
+    (base / "data").mkdir(exist_ok=True)
+    for path in (base / "data", *(base / "queue" / name for name in SUBDIRECTORIES.split() if name != "pid")):
+        shutil.chown(path, OWNER, GROUP if path.name in ("maildrop", "public") else None)
 
 
 def write_programs(directory: Path) -> None:

@@ -1,9 +1,10 @@
 import os
+import shutil
 
 from postfixpy.config import load
 from postfixpy.services.installation_check import fatal_problem, warnings
 from postfixpy.services.queue_directories import create_missing
-from tests.ipc.processes import configuration
+from tests.ipc.processes import OWNER, configuration
 
 
 def system(base, master="", main=""):
@@ -15,6 +16,12 @@ def system(base, master="", main=""):
         for entry in os.scandir(base / name):
             os.chmod(entry, 0o700)
     return config, view
+
+
+def give(path):
+    """Give a file to the mail owner."""
+    if os.geteuid() == 0:
+        shutil.chown(path, OWNER)
 
 
 def relevant(config, view):
@@ -32,6 +39,7 @@ def test_what_is_wrong(tmp_path):
     os.chmod(tmp_path / "queue/pid", 0o775)
     os.chmod(tmp_path / "etc/main.cf", 0o666)
     (tmp_path / "queue/corrupt/ABC").touch()
+    give(tmp_path / "queue/corrupt/ABC")
     (tmp_path / "queue/etc").mkdir()
     (tmp_path / "queue/etc/passwd").write_text("another")
     assert relevant(config, view) == [
@@ -48,6 +56,7 @@ def test_a_queue_inside_the_configuration_directory_has_its_own_rules(tmp_path):
     config, view = system(tmp_path, main="\n".join(f"{name} = {value}" for name, value in inside.items()))
     os.chmod(tmp_path / "etc/spool/maildrop", 0o730)
     (tmp_path / "etc/spool/public/pickup").touch()
+    give(tmp_path / "etc/spool/public/pickup")
     os.chmod(tmp_path / "etc/spool/public/pickup", 0o666)
     assert relevant(config, view) == []
     (tmp_path / "etc/more").mkdir()

@@ -228,7 +228,7 @@ def test_inet_services(run, tmp_path):
         client.read_announcement("echo_protocol")
         client.send(("do", "echo"))
         assert dict(client.read_list())["sessions"] == "2"
-    (tmp_path / "etc/main.cf").write_text((tmp_path / "etc/main.cf").read_text() + "inet_interfaces = 127.0.0.2\n")
+    (tmp_path / "etc/main.cf").write_text((tmp_path / "etc/main.cf").read_text() + "inet_interfaces = all\n")
     master.process.send_signal(signal.SIGHUP)
     until(lambda: "ignoring inet_interfaces change" in master.log)
 

@@ -51,7 +51,7 @@ def test_addresses():
         assert listen.addresses(row("[::1]:25"), "all", "all") == [(V6, "::1")]
     with pytest.raises(FatalError, match="bad hostname or network address"):
         listen.addresses(row("[::1]:25"), "all", "ipv4")
-    with pytest.raises(FatalError, match="unknown protocol: ipx"):
+    with pytest.raises(FatalError, match='unknown inet_protocols value "ipx" in "ipx"'):
         listen.families("ipx")
 
 
