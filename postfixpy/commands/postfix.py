@@ -12,6 +12,7 @@ Differs from Postfix
   itself postlog there).
 - A user other than root may run a mail system whose queue directory that user owns.
 - ``start-fg`` becomes master itself, in the session of whoever started it when it cannot have its own.
+- A running mail system can be stopped when master.cf is broken.
 - set-permissions, upgrade-configuration, tls and non-bdb are an installed Postfix's own scripts, and are not done here.
 """
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from postfixpy.config import Configuration, View
 
 NOT_OURS = ("set-permissions", "upgrade-configuration", "tls", "non-bdb", "post-install")
+ENDING = ("stop", "quick-stop", "abort", "drain")
+"""What has to work with a master.cf that is broken, too."""
 COMPATIBILITY_LEVELS = ((2, 0), (3, 6), (3, 11))
 """The levels at which defaults changed."""
 
@@ -96,7 +99,27 @@ def _main(argv: list[str]) -> int:
             )
         return 1
     control_log(config, view, foreground=name == "start-fg")
+    if name not in ENDING and not _master_cf_is_readable(config, view):
+        return 1
     return int(action())
+
+
+def _master_cf_is_readable(config: "Configuration", view: "View") -> bool:
+    """Whether postconf takes every row of master.cf, which Postfix's script needs for everything; says what is not."""
+    from postfixpy.config.inspect.rows import read_rows
+
+    previous = log.set_sink(lambda severity, text: None)  # the warnings are those of who uses the row
+    try:
+        if os.path.isfile(config.master_path):
+            read_rows(config.master_path, view.release, required=True)
+    except FatalError as error:
+        sys.stderr.write(f"{view.command_directory}/postconf: fatal: {error}\n")
+        log.set_sink(previous)
+        log.fatal(f"cannot execute {view.command_directory}/postconf!")
+        return False
+    finally:
+        log.set_sink(previous)
+    return True
 
 
 def _tell_compatibility(view: "View") -> None:

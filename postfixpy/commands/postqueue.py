@@ -8,6 +8,8 @@ the mail for one domain (fast_flush_domains). authorized_mailq_users and authori
 The list comes from showq(8). When the mail system is down, the superuser's command reads the queue itself, as the
 owner of the queue; so does that of a user who owns a queue that is run without root.
 
+The exit status is 0, or 69 (EX_UNAVAILABLE) for every error, as in Postfix.
+
 Differs from Postfix: understands a showq of every release since 3.5.
 """
 
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
     from postfixpy.mail.listing import Message, Recipient
     from postfixpy.mail.queue import Queue
 
-EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_IOERR, EX_NOPERM = 64, 69, 70, 74, 77
+EX_UNAVAILABLE = 69
+"""The exit status of every error, as in Postfix."""
 
 _USAGE = "usage: postqueue -f | postqueue -i queueid | postqueue -j | postqueue -p | postqueue -s site"
 _LETTERS = "c:fi:jps:v"
@@ -48,22 +51,21 @@ _DOWN = "Cannot flush mail queue - mail system is down"
 
 def main(argv: list[str]) -> int:
     """Run the command; argv[0] is not used: the user may have chosen it. Returns the exit status."""
-    return run_command(["postqueue", *argv[1:]], _main)
+    return EX_UNAVAILABLE if run_command(["postqueue", *argv[1:]], _main) else 0
 
 
 def _main(argv: list[str]) -> int:
     log_as("postqueue", None, fallback=False)
-    found, words = read_options(argv, _LETTERS, _USAGE, EX_USAGE)
+    found, words = read_options(argv, _LETTERS, _USAGE)
     modes = [(letter, value) for letter, value in found if letter not in "cv"]
-    if len(modes) != 1 or words:
-        raise FatalError(_USAGE, EX_USAGE)
-    mode, value = modes[0]
-    try:
-        view = command_view(dict(found).get("c", ""), "postqueue")
-    except FatalError as error:
-        raise FatalError(str(error), EX_UNAVAILABLE) from None
+    if len(modes) > 1 or words:
+        raise FatalError(_USAGE)
+    view = command_view(dict(found).get("c", ""), "postqueue")
     log_as("postqueue", view, fallback=False)
-    queue = enter_queue(view, EX_UNAVAILABLE)
+    queue = enter_queue(view)
+    if not modes:
+        raise FatalError(_USAGE)
+    mode, value = modes[0]
     if mode in "jp":
         _authorize(view, "authorized_mailq_users", "view")
         show_queue(view, queue, JsonForm if mode == "j" else ListForm)
@@ -101,7 +103,7 @@ def _authorize(view: "View", parameter: str, action: str) -> None:
     from postfixpy.lookup.matching import StringList
 
     if not StringList(parameter, users, view).match(name):
-        raise FatalError(f"User {name}({uid}) is not allowed to {action} the mail queue", EX_NOPERM)
+        raise FatalError(f"User {name}({uid}) is not allowed to {action} the mail queue")
 
 
 # Listing
@@ -205,12 +207,12 @@ def show_queue(view: "View", queue: "Queue", form: type[Show]) -> None:
         client = connect(f"public/{service}", view.ipc_timeout)
     except PermissionError as error:
         text = f"Connect to the {view.mail_name} {service} service: {error.strerror}"
-        raise FatalError(text, EX_SOFTWARE) from None
+        raise FatalError(text) from None
     except OSError as error:
         why = f"(Connect to the {view.mail_name} {service} service: {error.strerror})"
         if not owns_queue(view):
             text = f"Queue report unavailable - mail system is down {why}"
-            raise FatalError(text, EX_UNAVAILABLE) from None
+            raise FatalError(text) from None
         log.warning(f"Mail system is down -- accessing queue directly {why}")
         write_list(form(view), read_directly(view, queue))
         return
@@ -219,7 +221,7 @@ def show_queue(view: "View", queue: "Queue", form: type[Show]) -> None:
             client.read_announcement(_PROTOCOL)
             write_list(form(view), read_messages(client, utf8=view.smtputf8_enable))
         except ProtocolError:
-            raise FatalError("malformed showq server response", EX_SOFTWARE) from None
+            raise FatalError("malformed showq server response") from None
 
 
 def write_list(form: Show, messages: Iterator["Message"]) -> None:
@@ -242,7 +244,7 @@ def _write(text: str, *, flush: bool = False) -> None:
         raise
     except OSError as error:
         give_up_output()
-        raise FatalError(f"output write error: {error.strerror}", EX_IOERR) from None
+        raise FatalError(f"output write error: {error.strerror}") from None
 
 
 def read_directly(view: "View", queue: "Queue") -> Iterator["Message"]:
@@ -258,7 +260,7 @@ def read_directly(view: "View", queue: "Queue") -> Iterator["Message"]:
         yield from lister.messages()
     except FatalError as error:
         log.warning(str(error))
-        raise FatalError("malformed showq server response", EX_SOFTWARE) from None
+        raise FatalError("malformed showq server response") from None
 
 
 class _Words:
@@ -338,14 +340,14 @@ def _check_site(site: str) -> None:
 
     if not (valid_mailhost_literal(site) if site.startswith("[") else valid_hostname(site)):
         text = f'Cannot flush mail queue - invalid destination: "{_short(site)}"'
-        raise FatalError(text, EX_USAGE)
+        raise FatalError(text)
 
 
 def _check_id(queue_id: str) -> None:
     from postfixpy.mail.queue_id import valid
 
     if not valid(queue_id):
-        raise FatalError(f'Cannot flush queue ID - invalid name: "{_short(queue_id)}"', EX_USAGE)
+        raise FatalError(f'Cannot flush queue ID - invalid name: "{_short(queue_id)}"')
 
 
 def _short(text: str) -> str:
@@ -362,9 +364,9 @@ def flush_queue(view: "View") -> None:
             trigger_blocking(path, requests, view.trigger_timeout)
         except FileNotFoundError as error:
             log.warning(f"unable to look up {path}: {error.strerror}")
-            raise FatalError(_DOWN, EX_UNAVAILABLE) from None
+            raise FatalError(_DOWN) from None
         except OSError:
-            raise FatalError(_DOWN, EX_UNAVAILABLE) from None
+            raise FatalError(_DOWN) from None
 
 
 def flush_site(view: "View", site: str) -> None:
@@ -376,10 +378,10 @@ def flush_site(view: "View", site: str) -> None:
     try:
         eligible = domains is not None and domains.match(site)
     except TableError:
-        raise FatalError(_DOWN, EX_UNAVAILABLE) from None
+        raise FatalError(_DOWN) from None
     answer = _ask_flush(view, ("request", "send_site"), ("site", site)) if eligible else flush.DENY
     if answer == flush.DENY:
-        raise FatalError(f'Flush service is not configured for destination "{site}"', EX_UNAVAILABLE)
+        raise FatalError(f'Flush service is not configured for destination "{site}"')
     _check_answer(answer, site, "Unknown")
 
 
@@ -392,11 +394,11 @@ def _check_answer(answer: int, what: str, unknown: str) -> None:
     from postfixpy.ipc import flush
 
     if answer == flush.BAD:
-        raise FatalError(f'Invalid request: "{what}"', EX_USAGE)
+        raise FatalError(f'Invalid request: "{what}"')
     if answer == flush.FAIL:
-        raise FatalError(_DOWN, EX_UNAVAILABLE)
+        raise FatalError(_DOWN)
     if answer != flush.OK:
-        raise FatalError(f"{unknown} flush server reply status {answer}", EX_SOFTWARE)
+        raise FatalError(f"{unknown} flush server reply status {answer}")
 
 
 def _ask_flush(view: "View", *request: tuple[str, str]) -> int:

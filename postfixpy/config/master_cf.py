@@ -34,14 +34,15 @@ class MasterEntry:
     maxproc     process limit, 0 for none; "-" is resolved through default_process_limit
     command     program name
     args        words after the command, as master passes them
-    overrides   (name, value) of every -o, in order
+    overrides   (name, value) of every -o, in order; FatalError for one that is malformed, which is the daemon's to
+                say: master starts the others
     line        number of the first line
     columns     the eight columns as written
     """
 
     __slots__ = (
         *("args", "chroot", "columns", "command", "line", "maxproc", "name"),
-        *("overrides", "private", "type", "unprivileged", "wakeup", "wakeup_always"),
+        *("private", "type", "unprivileged", "wakeup", "wakeup_always"),
     )
 
     name: str
@@ -54,7 +55,6 @@ class MasterEntry:
     maxproc: int
     command: str
     args: list[str]
-    overrides: list[tuple[str, str]]
     line: int
     columns: tuple[str, ...]
 
@@ -62,6 +62,11 @@ class MasterEntry:
     def process_name(self) -> str:
         """The base name of the command, which is $process_name in the service."""
         return self.command.rpartition("/")[2]
+
+    @property
+    def overrides(self) -> list[tuple[str, str]]:
+        """See the class."""
+        return overrides_in(self.args)
 
     def __repr__(self) -> str:
         return f"<MasterEntry {self.name}/{self.type} {self.command}>"
@@ -145,7 +150,6 @@ def parse_row(line: str, where: str, defaults: RowDefaults) -> MasterEntry:
     entry.maxproc = number(6, "max_proc", defaults.maxproc)
     entry.command = column(7, "command", None)
     entry.args = _arguments(words[8:], where)
-    entry.overrides = overrides_in(entry.args)
     return entry
 
 

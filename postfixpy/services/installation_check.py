@@ -18,9 +18,12 @@ JAIL_DIRECTORIES = ("bin", "etc", "lib", "sbin", "usr")
 
 
 def fatal_problem(config: "Configuration") -> str | None:
-    """Why the mail system cannot start, or None. A missing postlog service is master's business (master_command)."""
+    """Why the mail system cannot start, or None. Without root master adds a missing postlog service (master_command)."""
     if not os.path.isfile(config.master_path):
         return f"no {config.master_path} file found"
+    view = config.view()
+    if os.geteuid() == 0 and view.maillog_file and config.entry("postlog", "unix-dgram") is None:
+        return "missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
     return None
 
 

@@ -86,7 +86,8 @@ def test_the_life_of_a_mail_system(system, tmp_path):
 
 def test_in_the_foreground_with_the_log_on_standard_output(system, tmp_path):
     system.set(maillog_file="/dev/stdout")
-    (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
+    if os.geteuid() != 0:
+        (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")  # the log service is implied
     process = subprocess.Popen(
         system.command("start-fg"), env=system.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -132,8 +133,47 @@ def test_nothing_is_said_twice_where_the_log_is(system):
     assert (result.stdout + result.stderr).count("the Postfix mail system is not running") == 1
 
 
+@pytest.mark.parametrize(
+    ("row", "text"),
+    [
+        ("foo bar", "file {}: line 2: bad field count"),
+        ("foo xxx - - n - - smtp", 'invalid type field "xxx" in "foo xxx - - n - - smtp"'),
+        ("foo unix - - q - - smtp", 'invalid chroot field "q" in "foo unix - - q - - smtp"'),
+        ("foo unix - - n x - smtp", 'invalid wakeup field "x" in "foo unix - - n x - smtp"'),
+        ("foo unix - - n - x smtp", 'invalid process_limit field "x" in "foo unix - - n - x smtp"'),
+    ],
+)
+def test_a_row_that_is_malformed(system, tmp_path, row, text):
+    path = tmp_path / "etc/master.cf"
+    path.write_text(f"postlog unix-dgram n n n - 1 postlogd\n{row}\n")
+    for command in ("check", "start", "status", "reload"):
+        done = subprocess.run(system.command(command), env=system.env, capture_output=True, text=True)
+        assert (command, done.returncode) == (command, 1)
+        assert f"/postconf: fatal: {text.format(path)}\n" in done.stderr
+        assert "/postconf!\n" in done.stderr and "fatal: cannot execute /" in done.stderr
+    assert system("stop") == 1
+    assert system.texts[-1] == "fatal: the Postfix mail system is not running"
+
+
+def test_a_bad_option_in_an_unused_row_stops_nothing(system, tmp_path):
+    rows = MASTER_CF + "foo unix - - n - - smtp -o foo\n"
+    (tmp_path / "etc/master.cf").write_text(rows)
+    assert system("start") == 0
+    (tmp_path / "etc/master.cf").write_text(rows + "bar unix - - n - - echo -o\n")
+    assert system("reload") == 0
+    until(lambda: "reload -- version" in system.log)
+    until(lambda: (tmp_path / "queue/private/bar").exists())
+    assert "invalid" not in system.log
+    assert system("stop") == 0
+
+
 def test_a_log_file_without_a_log_service(system, tmp_path):
     (tmp_path / "etc/master.cf").write_text("echo unix - n n - 2 echo\n")
+    if os.geteuid() == 0:
+        assert (system("check"), system("start")) == (1, 1)
+        missing = "fatal: missing 'postlog' service in master.cf - run 'postfix upgrade-configuration'"
+        assert system.texts == [missing, missing, "fatal: Postfix integrity check failed!"]
+        return
     assert system("check") == 0
     assert system("start") == 0
     assert "warning: missing 'postlog' service in master.cf - using" in system.log

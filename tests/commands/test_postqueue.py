@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from postfixpy.commands.postqueue import EX_NOPERM, EX_SOFTWARE, EX_UNAVAILABLE, EX_USAGE
+from postfixpy.commands.postqueue import EX_UNAVAILABLE
 from postfixpy.ipc.attributes import encode, parse
 
 from .queue_runner import T
@@ -164,7 +164,7 @@ def test_what_the_server_sends_is_made_printable(site):
 )
 def test_a_server_that_talks_nonsense(site, answer):
     result = listing(site, "-p", answer)
-    assert result.status == EX_SOFTWARE
+    assert result.status == EX_UNAVAILABLE
     assert result.err == "postqueue: fatal: malformed showq server response\n"
 
 
@@ -191,7 +191,7 @@ def test_down_and_a_queue_directory_is_missing(site, option):
     """The queue is not said to be empty."""
     os.rmdir("hold")
     result = site.run("postqueue", option)
-    assert (result.status, result.out) == (EX_SOFTWARE, "")
+    assert (result.status, result.out) == (EX_UNAVAILABLE, "")
     assert result.err.splitlines()[1:] == [
         "postqueue: warning: open directory hold: No such file or directory",
         "postqueue: fatal: malformed showq server response",
@@ -226,7 +226,7 @@ def test_users_who_are_not_listed(site, monkeypatch, option, parameter, action):
     monkeypatch.setattr("os.getuid", lambda: 65534)
     site.configure(f"{parameter} = root")
     result = site.run("postqueue", *option)
-    assert result.status == EX_NOPERM
+    assert result.status == EX_UNAVAILABLE
     assert result.err == f"postqueue: fatal: User nobody(65534) is not allowed to {action} the mail queue\n"
 
 
@@ -262,9 +262,9 @@ FLUSH_HELLO = encode([("protocol", "queue_flush_protocol")])
     [
         (0, 0, ""),
         (-1, EX_UNAVAILABLE, "Cannot flush mail queue - mail system is down"),
-        (3, EX_USAGE, 'Invalid request: "example.com"'),
+        (3, EX_UNAVAILABLE, 'Invalid request: "example.com"'),
         (4, EX_UNAVAILABLE, 'Flush service is not configured for destination "example.com"'),
-        (9, EX_SOFTWARE, "Unknown flush server reply status 9"),
+        (9, EX_UNAVAILABLE, "Unknown flush server reply status 9"),
     ],
 )
 def test_flush_a_site(site, answer, status, text):
@@ -314,5 +314,5 @@ def test_flush_a_message_while_the_mail_system_is_down(site):
 )
 def test_bad_arguments(site, arguments, text):
     result = site.run("postqueue", *arguments)
-    assert result.status == EX_USAGE
+    assert result.status == EX_UNAVAILABLE
     assert f"postqueue: fatal: {text}" in result.err

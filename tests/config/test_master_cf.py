@@ -57,13 +57,20 @@ def test_overrides(args: list[str], expected: list[tuple[str, str]]) -> None:
         ("smtp inet n - n - -1 smtpd", 'F: line 1: field "max_proc": bad value: "-1"'),
         ("smtp inet n - n - - -", 'F: line 1: field "command" has no default value'),
         ("smtp inet n - n - - smtpd {a}b", "F: line 1: syntax error after '}' in \"{a}b\""),
-        ("smtp inet n - n - - smtpd -o x", "invalid \"-o x\" option value: missing '=' after attribute name"),
     ],
 )
 def test_refused(text: str, message: str) -> None:
     with pytest.raises(FatalError) as error:
         parse(text)
     assert str(error.value) == message
+
+
+def test_a_malformed_option_is_refused_where_it_is_used() -> None:
+    bad, good = parse("a unix - - n - - smtp -o x\nb unix - - n - - smtp -o x=y\n")
+    assert good.overrides == [("x", "y")]
+    with pytest.raises(FatalError) as error:
+        _ = bad.overrides
+    assert str(error.value) == "invalid \"-o x\" option value: missing '=' after attribute name"
 
 
 def test_the_last_of_equal_services_wins() -> None:
