@@ -27,10 +27,6 @@ if TYPE_CHECKING:
     from postfixpy.config import Configuration, View
 
 
-CHECKED = ("max_", "ipc_", "daemon_timeout", "default_process_limit", "soft_bounce", "hash_queue_depth")
-"""How the names of parameters begin of which every program looks at the value when it starts."""
-
-
 def run(argv: list[str], factory: Factory) -> int:
     """Run the service that `factory` makes; argv[0] is the program's name. Returns the exit status."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -114,8 +110,6 @@ def _configure(options: Options) -> "tuple[Configuration, View, int]":
     config = room.load()
     view = config.view(overrides=options.overrides, process_name=options.program, service_name=options.service)
     startup.check(view)
-    for name in CHECKED:
-        view.check(name)
     if options.alone or options.stand_alone:
         return config, view, 1
     if options.unlimited:

@@ -18,7 +18,7 @@ JAIL_DIRECTORIES = ("bin", "etc", "lib", "sbin", "usr")
 
 
 def fatal_problem(config: "Configuration") -> str | None:
-    """Why the mail system cannot start, or None. Without root master adds a missing postlog service (master_command)."""
+    """Why the mail system cannot start, or None. Without root, master adds a missing log service."""
     if not os.path.isfile(config.master_path):
         return f"no {config.master_path} file found"
     view = config.view()

@@ -1,9 +1,11 @@
 """What the tests of the process room share: a tiny configuration, and programs that run the echo services."""
 
+import atexit
 import getpass
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +22,11 @@ def configuration(base: Path, master: str = "", main: str = "") -> Path:
     etc.mkdir(exist_ok=True)
     for name in SUBDIRECTORIES.split():
         (base / "queue" / name).mkdir(parents=True, exist_ok=True)
+    data = _give_to_owner(base) if os.geteuid() == 0 else base / "data"
     (etc / "main.cf").write_text(
         f"compatibility_level = 3.11\n"
         f"queue_directory = {base}/queue\n"
-        f"data_directory = {base}/data\n"
+        f"data_directory = {data}\n"
         f"daemon_directory = {daemons}\n"
         f"myhostname = test.example\n"
         f"mail_owner = {OWNER}\n"
@@ -33,20 +36,20 @@ def configuration(base: Path, master: str = "", main: str = "") -> Path:
         f"{main}\n"
     )
     (etc / "master.cf").write_text(master)
-    if os.geteuid() == 0:
-        open_to_owner(base)
     write_programs(daemons)
     return etc
 
 
-def open_to_owner(base: Path) -> None:
-    """Give the directories under `base` to the mail owner, who can enter it."""
-    for path in (base, *base.parents):
-        if path.stat().st_uid == 0 and not path.stat().st_mode & 0o001:
-            path.chmod(0o711)
-    (base / "data").mkdir(exist_ok=True)
-    for path in (base / "data", *(base / "queue" / name for name in SUBDIRECTORIES.split() if name != "pid")):
-        shutil.chown(path, OWNER, GROUP if path.name in ("maildrop", "public") else None)
+def _give_to_owner(base: Path) -> Path:
+    """Give the queue to the mail owner, and make the data directory where the mail owner can enter: pytest closes its
+    directories to others whenever it starts. Returns the latter."""
+    for name in SUBDIRECTORIES.split():
+        if name != "pid":
+            shutil.chown(base / "queue" / name, OWNER, GROUP if name in ("maildrop", "public") else None)
+    data = Path(tempfile.mkdtemp(prefix="postfixpy-test-data-", dir="/tmp"))
+    shutil.chown(data, OWNER)
+    atexit.register(shutil.rmtree, data, ignore_errors=True)
+    return data
 
 
 def write_programs(directory: Path) -> None:
