@@ -1,4 +1,4 @@
-"""What no recording of the real smtp(8) alone shows: kept TLS connections, early replies, an engine that is not there."""
+"""What no recording of the real smtp(8) shows: kept TLS connections, early replies, an engine that is not there."""
 
 from typing import Any
 
