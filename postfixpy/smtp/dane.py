@@ -21,7 +21,6 @@ from postfixpy.dns.lookup import RES_DEFNAMES, RES_DNSRCH
 from postfixpy.dns.record import CNAME, Record, Status
 from postfixpy.dns.record import TLSA as TLSA_TYPE
 from postfixpy.tls import loglevel
-from postfixpy.tls.dane import shown
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import Level, level_name
 
@@ -164,6 +163,8 @@ def _ask(settings: "Settings", query: str, host: str, now: float) -> Run[Found |
 
 def _usable(record: Record, log_bits: int) -> TLSA | None:
     """The record, or None, with a warning, if it is not one for SMTP."""
+    from postfixpy.tls.dane import shown  # loads ctypes, which not every process needs
+
     alias = record.query if record.name.lower() != record.query.lower() else ""
     where = f"{alias} -> {record.name}" if alias else record.name
     numbers, _, hexadecimal = record.text.rpartition(" ")

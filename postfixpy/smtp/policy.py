@@ -24,7 +24,6 @@ from postfixpy.errors import FatalError
 from postfixpy.lookup.syntax import LIST_SEPARATORS, tokens
 from postfixpy.lookup.table import TableError
 from postfixpy.mail.delivery import REQUIRETLS, TLS_NOT_REQUIRED
-from postfixpy.tls.dane import TrustAnchorError, fingerprint_records, trust_anchors
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import Level, level_name
 
@@ -292,6 +291,8 @@ def _exclusions(settings: "Settings", level: Level, exclude: str | None) -> str:
 
 def _fingerprints(settings: "Settings", server: "Server", policy: Policy, entry: Entry) -> None:
     """Raises PolicyError when there are none."""
+    from postfixpy.tls.dane import fingerprint_records  # loads ctypes, which not every process needs
+
     settings.note_digest_default()
     main_cf = list(tokens(settings.view.smtp_tls_fingerprint_cert_match, braces=False))
     records: tuple[TLSA, ...] = ()
@@ -310,6 +311,8 @@ def _fingerprints(settings: "Settings", server: "Server", policy: Policy, entry:
 
 def _names(settings: "Settings", policy: Policy, entry: Entry) -> None:
     """The names to match, and trust anchors in place of the CAs. Raises PolicyError."""
+    from postfixpy.tls.dane import TrustAnchorError, trust_anchors
+
     view = settings.view
     if entry.match is not None:
         policy.match = entry.match

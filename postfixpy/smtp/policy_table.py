@@ -14,7 +14,6 @@ from postfixpy import log
 from postfixpy.config.lines import split_name_value
 from postfixpy.dns.names import hostname_problem, valid_hostname
 from postfixpy.lookup.syntax import SPACE, braced, tokens
-from postfixpy.tls.dane import TrustAnchorError, trust_anchors
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import LEVELS, Level, level_name
 
@@ -169,6 +168,8 @@ def _tafile(entry: Entry, name: str, value: str, where: str) -> None:
     if entry.level < Level.VERIFY:
         _wrong_level(entry, name, where)
     _not_empty(name, value, where)
+    from postfixpy.tls.dane import TrustAnchorError, trust_anchors  # loads ctypes, which not every process needs
+
     try:
         entry.anchors = trust_anchors(value, entry.log_bits) + (entry.anchors or ())
     except TrustAnchorError:
