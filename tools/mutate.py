@@ -3,15 +3,18 @@
 
     tools/mutate.py            run all of tools/mutations.py, print a table; exit status 1 if one is not noticed
     tools/mutate.py WORD...    those with a word in their description, with the first difference of each
+    tools/mutate.py --write    also store which scenario notices which mutation, in compat/mutations.json
 
 A mutation is a text that occurs once in a module of postfixpy, and what stands there instead, in memory. Each runs in a
-process of its own that replays the scenarios until one differs from what the real Postfix did.
+process of its own that replays the scenarios until one differs from what the real Postfix did; the one that noticed
+the last time (compat/mutations.json) comes first.
 """
 
 import argparse
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import multiprocessing
 import signal
 import sys
@@ -24,6 +27,7 @@ from pathlib import Path
 from mutations import MUTATIONS, Mutation
 
 TOP = Path(__file__).resolve().parent.parent
+NOTICED = TOP / "compat/mutations.json"
 TIME_LIMIT = 60
 """Seconds for a mutation: one that makes the client run for ever is noticed, too."""
 
@@ -59,6 +63,16 @@ def mutated(mutation: Mutation) -> str:
     return text.replace(mutation.old, mutation.new)
 
 
+def noticed() -> dict[str, str]:
+    """The scenario that noticed each mutation the last time."""
+    found: dict[str, str] = json.loads(NOTICED.read_text()) if NOTICED.exists() else {}
+    return found
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(TOP / "compat/scenarios").with_suffix(""))
+
+
 def run(mutation: Mutation) -> tuple[str, str]:
     """The first scenario that notices, "" for none, and the first line that differs. In a process of its own."""
     try:
@@ -72,7 +86,9 @@ def run(mutation: Mutation) -> tuple[str, str]:
 
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(TIME_LIMIT)
-    for path in scenario.files([str(TOP / "compat/scenarios")]):
+    top = TOP / "compat/scenarios"
+    first = top / f"{noticed().get(mutation.text, '')}.txt"
+    for path in [*([first] if first.exists() else []), *scenario.files([str(top)])]:
         found = scenario.read(path)
         # The newest release only, where it is recorded: the older ones go the same ways.
         release, expected = list(found.recorded.items())[-1] if found.recorded else ("", "")
@@ -82,27 +98,33 @@ def run(mutation: Mutation) -> tuple[str, str]:
             try:
                 ours = replay_smtp.replay(found, directory, release)
             except Exception as error:
-                return path.stem, f"{type(error).__name__}: {error}"
+                return name_of(path), f"{type(error).__name__}: {error}"
         if ours != expected:
             pairs = zip(expected.splitlines(), ours.splitlines(), strict=False)
-            return path.stem, next((f"{a}  ->  {b}" for a, b in pairs if a != b), "one is longer")
+            return name_of(path), next((f"{a}  ->  {b}" for a, b in pairs if a != b), "one is longer")
     return "", ""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("words", nargs="*", help="only mutations with such a word in their description")
+    parser.add_argument("--write", action="store_true", help="store which scenario notices")
     options = parser.parse_args()
     words = [word.lower() for word in options.words]
     chosen = [m for m in MUTATIONS if not words or any(word in m.text.lower() for word in words)]
     start = time.monotonic()
     caught = 0
+    memory = noticed() if words else {}
     with multiprocessing.get_context("fork").Pool(maxtasksperchild=1) as pool:
         for mutation, (where, line) in zip(chosen, pool.imap(run, chosen), strict=True):
-            caught += bool(where) and where != "STALE"
+            if where and where != "STALE":
+                caught += 1
+                memory[mutation.text] = where
             print(f"{mutation.text:64} {where or '*** SURVIVES ***'}", flush=True)
             if words or where == "STALE":
                 print(f"    {line}")
+    if options.write:
+        NOTICED.write_text(json.dumps(memory, indent=1, sort_keys=True) + "\n")
     print(f"{len(chosen)} mutations, {caught} caught, {time.monotonic() - start:.0f} s")
     return 0 if caught == len(chosen) else 1
 
