@@ -70,11 +70,14 @@ class QueueFileSource:
 
 
 class Lines:
-    """Makes wire lines of records. `out` collects what is ready; `limit` is smtp_line_length_limit, 0 for none."""
+    """Makes wire lines of records. `out` collects what is ready; `limit` is smtp_line_length_limit, 0 for none.
+
+    A limit of 1 leaves a continued line room for its space only, and Postfix sends such lines for ever: it counts as 2.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.left = limit
+        self.limit = max(limit, 2) if limit > 0 else limit
+        self.left = self.limit
         self.start = True
         self.out = bytearray()
         self.folded = False
