@@ -100,8 +100,8 @@ class Resolver:
                 text = f"Name service error for name={current} type={type_name(rtype)}: "
                 return Answer(Status.RETRY, text + "Malformed or unexpected name server reply")
             current = target
-        log.warning(f"dns_lookup: Name server loop for {name}")
-        return Answer(Status.NOTFOUND, f"Name server loop for {name}")
+        log.warning(f"dns_lookup: Name server loop for {current}")
+        return Answer(Status.NOTFOUND, f"Name server loop for {current}")
 
     async def _ask(self, name: str, rtype: int, options: int, dnssec: bool) -> tuple[message.Reply | None, Answer]:
         """The reply with answers, or the failure as an answer; goes through the search list when asked to."""

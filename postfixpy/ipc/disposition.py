@@ -61,6 +61,7 @@ class Reporter:
 
     def __init__(self, view: "View", *, status_filter: "Maps | None" = None, clock: Callable[[], int] = now_us) -> None:
         self.status_filter = status_filter
+        self.release: tuple[int, ...] = tuple(view.release)[:2]
         self.clock = clock
         self.soft_bounce: bool = view.soft_bounce
         self.negative_cache: bool = view.address_verify_negative_cache
@@ -245,6 +246,8 @@ class Reporter:
             log.warning(f"{self.status_filter.title}: bad status code: {found}")
             return dsn
         status, text = split_text(found, status)
+        if not text and self.release < (3, 11):
+            text = dsn.reason  # older releases read what is still in their buffer
         action = {"4": "delayed", "5": "failed"}.get(status[0], dsn.action)
         return replace(dsn, status=status, action=action, reason=text)
 

@@ -54,7 +54,7 @@ def request_of(scenario: Scenario, number: int = 0) -> DeliveryRequest:
             request.recipients.append(_recipient(value, len(request.recipients) + 1))
         elif name == "age":  # seconds before the message became active
             request.stats.incoming_arrival = start - int(value) * 1_000_000
-        elif name not in ("program", "words"):
+        elif name not in ("program", "words", "end"):
             kind = type(getattr(request, name))
             setattr(request, name, int(value, 0) if kind is int else value)
     if not request.recipients:
@@ -71,8 +71,8 @@ def _recipient(text: str, offset: int) -> Recipient:
     return recipient
 
 
-def records_of(message: str) -> list[tuple[str, bytes]]:
-    """The content records that cleanup makes of a message."""
+def records_of(message: str, end: str = "X") -> list[tuple[str, bytes]]:
+    """The content records that cleanup makes of a message; `end` is the kind of the record behind them."""
     data = message.encode("utf-8", "surrogateescape").decode("unicode_escape").encode("latin-1")
     out: list[tuple[str, bytes]] = []
     *lines, last = data.split(b"\n")
@@ -83,7 +83,7 @@ def records_of(message: str) -> list[tuple[str, bytes]]:
         out.append(("N", line))
     if last:
         out.append(("L", last))
-    out.append(("X", b""))
+    out.append((end, b""))
     return out
 
 
@@ -137,6 +137,9 @@ class _Reporter(Reporter):
         return reporter
 
     async def _append(self, service: str, flags: int, queue_id: str, recipient: Recipient, dsn: DSN) -> bool:
+        if service not in ("bounce", "defer", "trace"):
+            log.warning(f"connect to private/{service}: No such file or directory")
+            return False
         self.told.append(show_append(service, flags, recipient, dsn))
         return True
 
@@ -151,10 +154,10 @@ def show_append(service: str, flags: int, recipient: Recipient, dsn: DSN) -> str
     )
 
 
-def show_result(status: int, hop: DSN | None) -> str:
-    """The final status that the queue manager gets."""
+def show_result(status: int, hop: DSN | None, corrupt: bool = False) -> str:
+    """The final status that the queue manager gets, and whether the queue file was marked as corrupt."""
     if hop is None:
-        return f"result {status}"
+        return f"result {status}{' corrupt' if corrupt else ''}"
     return (
         f"result {status} hop {hop.status} diag={hop.diag_type}/{hop.diag_text} "
         f"mta={hop.mta_type}/{hop.mta_name} action={hop.action} reason={hop.reason}"
@@ -192,33 +195,40 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
 
     def sink(severity: str, text: str) -> None:
         prefix = "" if severity == "info" else f"{severity}: "
-        shown = log.printable(text).replace(directory, "$queue/etc")
-        lines.append(f"log {prefix}{format.normal_log(shown)}")
+        shown = format.normal_log(log.printable(text).replace(directory, "$queue/etc"))
+        if shown is not None:
+            lines.append(f"log {prefix}{shown}")
 
     previous = log.set_sink(sink)
     try:
-        return _replay(scenario, directory, release, program, lines).replace(directory, "$queue/etc")
+        text = _replay(scenario, directory, release, program, lines)
     except FatalError as error:
         log.fatal(str(error))
-        return render([], lines, [], "result none", [])
+        text = render([], lines, [], "result none", [])
     finally:
         log.set_sink(previous)
+    return text.replace(directory, "$queue/etc")
 
 
 def _replay(scenario: Scenario, directory: str, release: str, program: str, lines: list[str]) -> str:
     configuration = config.load(directory, release=release, profile="debian")
     view = configuration.view(process_name=program, service_name=program)
     words = scenario.value("words").split()
+    reporter = _Reporter.make(view)
     settings = Settings(
         view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"], tls=scenario.tlsmgr
     )
-    reporter = _Reporter.make(view)
     clock = Clock(float(START))
     reporter.clock = lambda: int(clock.now * 1_000_000)
     servers = {server.address: server.connections for server in scenario.servers}
     network = Network(servers, clock, str(format.CERTIFICATES))
-    options: dict[str, Any] = {"reply_filter": settings.dns_reply_filter, "dnssec_probe": view.dnssec_probe}
-    memory = Memory(network, clock, lambda outcome: 0, exchange=Zone(scenario.zone), **options)
+    options: dict[str, Any] = {
+        "reply_filter": settings.dns_reply_filter,
+        "filter_name": settings.name("smtp_dns_reply_filter"),
+        "dnssec_probe": view.dnssec_probe,
+    }
+    zone = Zone(scenario.zone, scenario.hosts)
+    memory = Memory(network, clock, lambda outcome: 0, zone, **options)
     outcomes, done = [], []
     for number in range(len(scenario.requests)):
         outcome, marked = _deliver(scenario, number, settings, reporter, memory)
@@ -229,7 +239,7 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
     for passed in memory.passed:
         reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
     asked = [show_told("rewrite", LOCAL, address) for address in memory.rewritten]
-    wires = [(name, peer.chunks) for name, peer in network.peers]
+    wires = sorted(((name, peer.chunks) for name, peer in network.peers), key=lambda wire: wire[0])
     told = [*asked, *reporter.told, *(show_report(data) for _, data in memory.reports)]
     return render(wires, lines, told, "\n".join(outcomes), done)
 
@@ -246,7 +256,8 @@ def _deliver(
         return finish(disposition.dispose(outcome))
 
     memory.dispose = dispose
-    delivery = Delivery(settings, request, ListSource(records_of(scenario.message)), memory.clock)
+    records = records_of(scenario.message, scenario.value("end", "X"))
+    delivery = Delivery(settings, request, ListSource(records), memory.clock)
     memory.clock.deadline = memory.clock.now + TIME_LIMIT
     try:
         memory.run(agent.deliver(delivery))
@@ -255,7 +266,9 @@ def _deliver(
     except FatalError as error:
         log.fatal(str(error))
         return "result none", marks.done
-    return show_result(delivery.status, delivery.hop), marks.done
+    if memory.corrupt:
+        log.warning(f"corrupted queue file: active/{request.queue_id}")
+    return show_result(delivery.status, delivery.hop, memory.corrupt), marks.done
 
 
 def render(

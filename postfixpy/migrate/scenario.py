@@ -5,10 +5,11 @@ A file begins with a sentence for people, then has sections, each introduced by 
     == main.cf              settings on top of `BASE`
     == table NAME           a file NAME in the configuration directory; texthash:$config_directory/NAME and the like
     == zone                 resource records, one a line: ``name TYPE data``; names that are not here do not exist
+    == hosts                lines of /etc/hosts
     == server ADDRESS:PORT  (or a path) what the scripted server does, a step a line; ``--`` begins its next connection
     == request              ``name = value``: fields of the delivery request; ``recipient`` may repeat; further
                             sections are further requests to the same process
-    == message              the content of the message; without it a short one
+    == message [N]          the content of the message, its last line N times; without it a short one
     == master.cf, submission, command    for whole mail systems: see tools/recorder/systems.py
     == releases RELEASE...  only these releases can do it; without it every release
     == recorded RELEASE...  what the real program of these releases did: wire, log, reports, result, queue-file marks
@@ -20,12 +21,16 @@ Steps of a server:
     sasl MECHANISM USER PASSWORD   read AUTH and play the server's side of it, but for the last reply
     <data         read to the final dot   <bytes N    read until N bytes of content have come
     sleep N       wait N seconds          close, reset, stall: hang up, with or without FIN; never answer again
+    deaf          read no more            slow BYTES SECONDS: read to the final dot, so many bytes at a time
     starttls CERTIFICATE [OPTION...]      a TLS handshake; what follows is encrypted (postfixpy.tls.scripted)
     hello         read the beginning of a TLS handshake, and say nothing
     close abruptly                        in TLS, hang up without saying so
 
 The files of compat/certificates are in ``$config_directory/certificates``. The wire shows what was said in TLS in
 plaintext, and what the server saw of a handshake in square brackets.
+
+Addresses of 192.0.2.0/24 swallow what is sent to them. In a request ``program``, ``words`` (arguments in master.cf),
+``age`` (seconds since the message arrived) and ``end`` (the record behind the content, X) are not fields of it.
 """
 
 import re
@@ -75,6 +80,7 @@ class Scenario:
     main_cf: str = ""
     tables: dict[str, str] = field(default_factory=dict)
     zone: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
     requests: list[list[tuple[str, str]]] = field(default_factory=list)
     message: str = DEFAULT_MESSAGE
@@ -112,6 +118,8 @@ def parse(text: str) -> Scenario:
             scenario.tables[argument] = body.strip("\n") + "\n"
         elif kind == "zone":
             scenario.zone = lines
+        elif kind == "hosts":
+            scenario.hosts = lines
         elif kind == "server":
             connections: list[list[str]] = [[]]
             for line in lines:
@@ -125,6 +133,9 @@ def parse(text: str) -> Scenario:
             scenario.requests.append([(name.strip(), value.strip()) for name, _, value in pairs])
         elif kind == "message":
             scenario.message = body.removesuffix("\n") if body.endswith("\n\n") else body
+            if argument:
+                *head, last = scenario.message.splitlines(keepends=True)
+                scenario.message = "".join(head) + last * int(argument)
         elif kind == "without" and argument == "tlsmgr":
             scenario.tlsmgr = False
         elif kind == "master.cf":
@@ -207,6 +218,7 @@ def show_wire(name: str, chunks: list[bytes]) -> list[str]:
 
 _DIFFERENT = (
     (re.compile(r"delay=[0-9.]+, delays=[0-9./]+"), "delay=#, delays=#"),
+    (re.compile(r"TCP send buffer size is [0-9]+"), "TCP send buffer size is #"),
     # The TLS library's source files, and two words that newer versions of OpenSSL changed.
     (re.compile(r"(TLS library problem: error:[^:]*:[^:]*:[^:]*:[^:]*):[^:]*:[0-9]+:"), r"\1:#:#:"),
     (re.compile(r"(TLS library problem: .*|SSL3 alert .*)(?:sslv3|ssl/tls) alert"), r"\1tls alert"),
@@ -216,8 +228,22 @@ _DIFFERENT = (
 )
 
 
-def normal_log(line: str) -> str:
-    """A log line without what differs between runs, and between versions of OpenSSL."""
+_SHOWN = 1900
+"""Characters of a log line: Postfix cuts its records at 2000 bytes, somewhere, as the delays have it."""
+
+
+_LIBRARY = re.compile(
+    r"dns_query: |dns_get_answer: |lookup \S+ type |global TLS level: |ctable_locate: |vstream_tweak_tcp: |fd=[0-9]+: "
+    r"|name_mask: |connect to subsystem |private/\S+ socket: |input attribute |send attr |hbc_|mime_|smtp_map11|"
+    r"auto_clnt_|event_|maps_find: |dict_|match_|rewrite_clnt|been_here|mail_addr_|post_mail|rec_"
+)
+"""Verbose log lines (debug_peer_list) of Postfix's libraries, which have no counterpart here."""
+
+
+def normal_log(line: str) -> str | None:
+    """A log line without what differs between runs and versions of OpenSSL; None for one that does not count."""
+    if _LIBRARY.match(line):
+        return None
     for pattern, same in _DIFFERENT:
         line = pattern.sub(same, line)
-    return line
+    return line[:_SHOWN]

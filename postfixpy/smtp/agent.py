@@ -20,7 +20,7 @@ from . import session as feature
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
 from .destination import Site
-from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run, ask
+from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run, Trace, ask
 from .handshake import shake_hands
 from .policy import Policy, PolicyError
 from .requiretls import Demand
@@ -40,6 +40,8 @@ def deliver(d: Delivery) -> Run[None]:
     """
     if not d.request.nexthop:
         raise FatalError("empty nexthop hostname")
+    if d.settings.release >= (3, 6):
+        d.verbose = yield from _is_debug_peer(d, d.request.nexthop, "noaddr")
     if (yield from _rejected(d)):
         return
     if d.settings.lmtp and d.request.nexthop.startswith("unix:"):
@@ -77,6 +79,10 @@ def _reject_all(d: Delivery, result: str, dsn: DSN) -> Run[None]:
 
 def _internet(d: Delivery) -> Run[None]:
     settings = d.settings
+    if not settings.families:
+        d.why = DSN("4.4.4", "", "all network protocols are disabled")
+        yield from failure.leftover(d)
+        return
     nexthop = d.request.nexthop
     if settings.lmtp and nexthop.startswith("inet:"):
         nexthop = nexthop[5:]
@@ -88,11 +94,13 @@ def _internet(d: Delivery) -> Run[None]:
     cached = cache.Policy()
     for position, text in enumerate(sites):
         site = destination.parse_site(text, settings.view.smtp_tcp_port, settings.known_ports, utf8=settings.utf8)
+        if d.verbose:
+            _tell_site(d, site)
         _wrappermode_hint(d, site)
         d.demand = yield from requiretls.demand(settings, site.host, d.request.sendopts)
         d.loop_detect = not settings.lmtp and site.port == 25
         d.tlsrpt = yield from tlsrpt.find(d, site.host)
-        route = yield from find_servers(settings, site, d.loop_detect)
+        route = yield from find_servers(settings, site, d.loop_detect, verbose=d.verbose)
         d.why = route.why
         d.final_site = position == len(sites) - 1 or route.found_self or route.why.status[1:] == ".4.6"
         d.server = Server(site.text, site.host, "", site.port, site.host, mx=route.mx)
@@ -103,6 +111,12 @@ def _internet(d: Delivery) -> Run[None]:
             break
     if d.recipients:
         yield from _leftovers(d, sites, position >= own)
+
+
+def _tell_site(d: Delivery, site: Site) -> None:
+    log.info(f"smtp_parse_destination: {site.text} {d.settings.view.smtp_tcp_port}")
+    where = f"service {site.service}" if d.settings.release >= (3, 8) else f"port {site.port}"
+    log.info(f"connecting to {site.host} {where}")
 
 
 def _wrappermode_hint(d: Delivery, site: Site) -> None:
@@ -270,9 +284,11 @@ def _connect(d: Delivery, record: Record, level: Policy, cached: cache.Policy) -
     parameter = "smtp_bind_address6" if family == 6 else "smtp_bind_address"
     bind, must_bind = view.text(parameter), False
     if bind:
-        bind, must_bind = _bind_address(bind, family, settings.name(parameter)), view.smtp_bind_address_enforce
+        bind, must_bind = _bind_address(bind, settings.name(parameter)), view.smtp_bind_address_enforce
     else:
         bind = settings.own_single(family)
+    if d.verbose:
+        log.info(f"smtp_connect_addr: trying: {server.host}[{server.address}] port {server.port}...")
     try:
         link = yield from Connect(
             family, server.address, server.port, view.smtp_connect_timeout, bind, must_bind, view.tcp_windowsize
@@ -283,22 +299,21 @@ def _connect(d: Delivery, record: Record, level: Policy, cached: cache.Policy) -
         d.why = DSN("4.4.1", "", f"connect to {server.host}[{server.address}]:{server.port}: {error}")
     else:
         session = _new_session(d, link, level, cached)
-        session.verbose = yield from _is_debug_peer(d, session)
+        session.verbose = d.verbose or (yield from _is_debug_peer(d, server.host, server.address))
         return session
     log.info(d.why.reason)
     return None
 
 
-def _bind_address(value: str, family: int, parameter: str) -> str:
+def _bind_address(value: str, parameter: str) -> str:
     """The address in smtp_bind_address or smtp_bind_address6. Raises FatalError."""
     address = value
     if address.startswith("["):
         if not address.endswith("]"):
             raise FatalError(f"smtp_connect_addr: malformed {parameter} parameter: {value}")
         address = address[1:-1]
-    found = family_of(address)
-    if found != family:
-        why = "Address family for hostname not supported" if found else "Name or service not known"
+    if not family_of(address):
+        why = "Name or service not known"
         raise FatalError(f"smtp_connect_addr: bad {parameter} parameter: {value}: {why}")
     return address
 
@@ -311,28 +326,30 @@ def _new_session(d: Delivery, link: object, level: Policy, cached: cache.Policy)
     return Session(d.settings, stream, d.request.queue_id, server.host, server.address, server.port, level, expires)
 
 
-def _is_debug_peer(d: Delivery, session: Session) -> Run[bool]:
-    """Whether debug_peer_list has the server, so that the conversation is logged."""
+def _is_debug_peer(d: Delivery, host: str, address: str) -> Run[bool]:
+    """Whether debug_peer_list has a server or a nexthop, so that what is done about it is logged."""
     peers = d.settings.debug_peers
     if peers is None:
         return False
     try:
-        return (yield from ask(peers.search(session.host, session.address)))
+        return (yield from ask(peers.search(host, address)))
     except TableError:
         return False
 
 
 def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:
     """The end of a session: notice, QUIT or cache, and the recipients for the next one (spec 4.4)."""
-    view = d.settings.view
     yield from tls_sessions.save(session)
-    classes = {word.lower() for word in view.notify_classes.replace(",", " ").split()}
-    if session.transcript and session.errors & classes and not _internal_sender(d):
+    if session.transcript and session.errors & d.settings.notice_classes and not _internal_sender(d):
         yield from Notify(session.namaddrport, session.transcript)
     if session.kept and session.check_expired(d.clock()):
         yield from quit_session(session)
         session.forbid_cache()
-    if session.kept and session.stream.healthy:
+    kept = session.kept and session.stream.healthy
+    if session.events is not None:
+        session.note("kept" if kept else "closed")
+        yield from _trace(d, session)
+    if kept:
         yield from cache.save(d, session, cached)
     else:
         yield from session.stream.close()
@@ -340,6 +357,20 @@ def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:
         cached.nexthop = ""
     d.session = None
     d.next_session()
+
+
+def _trace(d: Delivery, session: Session) -> Run[None]:
+    """Write the session's trace; see `trace`."""
+    settings = d.settings
+    record = {
+        "time": session.started,
+        "queue_id": d.request.queue_id,
+        "program": "lmtp" if settings.lmtp else "smtp",
+        "server": session.namaddrport,
+        "use": session.reuse_count + 1,
+        "events": session.events,
+    }
+    yield from Trace(settings.trace_directory, settings.service, record)
 
 
 def _internal_sender(d: Delivery) -> bool:
@@ -365,7 +396,7 @@ def _local(d: Delivery, path: str) -> Run[None]:
     except PolicyError as error:
         log.warning(f"TLS policy lookup error for {view.myhostname}/{path}: {error}")
     else:
-        session = (yield from cache.find_endpoint(d, level, cached)) if cached.load else None
+        session = (yield from cache.find_destination(d, level, cached)) if cached.load else None
         if session is not None:
             d.session = session
             yield from Transaction(d, session).run()
@@ -381,6 +412,8 @@ def _local_session(d: Delivery, path: str, level: Policy, cached: cache.Policy) 
         log.warning(f"unix-domain name too long: {path}")
         d.why = DSN("4.3.5", "", "Server configuration error")
         return
+    if d.verbose:
+        log.info(f"smtp_connect_unix: trying: {path}...")
     try:
         link = yield from Connect(0, path, 0, d.settings.view.smtp_connect_timeout)
     except ConnectError as error:
@@ -390,7 +423,7 @@ def _local_session(d: Delivery, path: str, level: Policy, cached: cache.Policy) 
         log.warning("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
         level = Policy()
     session = d.session = _new_session(d, link, level, cached)
-    session.verbose = yield from _is_debug_peer(d, session)
+    session.verbose = d.verbose or (yield from _is_debug_peer(d, session.host, session.address))
     ready = yield from shake_hands(d, session)
     if ready:
         yield from Transaction(d, session).run()

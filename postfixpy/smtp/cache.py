@@ -168,9 +168,8 @@ def _usable(d: Delivery, session: Session | None, cached: Policy) -> Run[Session
     return session
 
 
-def _find_destination(d: Delivery, cached: Policy) -> Run[Session | None]:
-    # Postfix looks for a plaintext session here, whatever the policy is (spec 10.2).
-    policy = TLSPolicy()
+def find_destination(d: Delivery, policy: TLSPolicy, cached: Policy) -> Run[Session | None]:
+    """A cached session to the request's destination, ready for MAIL; the current server becomes that session's."""
     found = yield from CacheFind(destination_label(d, cached, policy.level), True)
     if found is None:
         return None
@@ -207,13 +206,16 @@ def reuse(
     count = 0
     if addresses and cached.nexthop:
         saved = d.server
-        session = yield from _find_destination(d, cached)
+        # Postfix looks for a plaintext session here, whatever the policy is (spec 10.2).
+        session = yield from find_destination(d, TLSPolicy(), cached)
         if session is not None:
             count += 1
             _forget(d, addresses, count)
-            yield from _transaction(d, session, cached, addresses, clean_up)
+            d.final_server = d.final_site and not addresses
+            yield from _transaction(d, session, cached, clean_up)
         d.server = saved
-    for record in list(addresses):
+    candidates = list(addresses)
+    for position, record in enumerate(candidates):
         if not d.recipients or record.preference != best or record not in addresses:
             break
         port = record.port or site.port
@@ -228,7 +230,9 @@ def reuse(
             session.features |= feature.BEST_MX
             count += 1
             _forget(d, addresses, count)
-            yield from _transaction(d, session, cached, addresses, clean_up)
+            # The last of the list counts as the last server, even when others before it were not in the cache.
+            d.final_server = d.final_site and (not addresses or position == len(candidates) - 1)
+            yield from _transaction(d, session, cached, clean_up)
     return count
 
 
@@ -238,13 +242,12 @@ def _forget(d: Delivery, addresses: list[Record], count: int) -> None:
     if count in (view.smtp_mx_session_limit, view.smtp_mx_address_limit):
         addresses.clear()
     else:
-        addresses[:] = [record for record in addresses if record.text != d.server.address]
+        found = next((record for record in addresses if record.text == d.server.address), None)
+        if found is not None:
+            addresses.remove(found)
 
 
-def _transaction(
-    d: Delivery, session: Session, cached: Policy, addresses: list[Record], clean_up: "CleanUp"
-) -> Run[None]:
-    d.final_server = d.final_site and not addresses
+def _transaction(d: Delivery, session: Session, cached: Policy, clean_up: "CleanUp") -> Run[None]:
     d.session = session
     yield from Transaction(d, session).run()
     yield from clean_up(d, session, cached)

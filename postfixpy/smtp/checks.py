@@ -34,7 +34,7 @@ def check(d: Delivery, maps: Maps, where: str, text: str, prepend: Callable[[str
     `prepend` puts a line before it. Raises LocalDataError when the table cannot answer.
     """
     try:
-        action = yield from find(maps, text)
+        action = yield from find(maps, text.partition("\0")[0])
     except TableError:
         log.warning(f"{d.request.queue_id}: smtp {where} checks lookup error")
         raise LocalDataError from None
@@ -73,5 +73,6 @@ def _usable(command: str, where: str, argument: str, title: str) -> bool:
 
 def _log(d: Delivery, action: str, where: str, text: str, more: str) -> None:
     limit = 200 if d.settings.release >= (3, 10) else 60
-    line = f"{d.request.queue_id}: {action}: {where} {text[:limit]}"
+    shown = text.partition("\0")[0].encode("utf-8", "surrogateescape")[:limit].decode("utf-8", "surrogateescape")
+    line = f"{d.request.queue_id}: {action}: {where} {shown}"
     log.info(f"{line}: {more}" if more else line)

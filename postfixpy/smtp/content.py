@@ -24,7 +24,7 @@ from postfixpy.mail.records import RecordError, RecordFile
 
 from . import checks, generic
 from .delivery import Delivery
-from .effects import Run
+from .effects import LocalDataError, Run
 from .envelope import downgrading
 from .session import Session
 
@@ -145,9 +145,13 @@ def send_content(d: Delivery, s: Session) -> Run[str]:
         for header in headers:
             lines.feed(NORMAL, header)
         return (yield from _send_as_is(d, s, lines))
-    for header in headers:
-        yield from _process(d, lines, machine.feed(NORMAL, header))
-    return (yield from _send_processed(d, s, lines, machine))
+    try:
+        for header in headers:
+            yield from _process(d, lines, machine.feed(NORMAL, header))
+        return (yield from _send_processed(d, s, lines, machine))
+    except (LocalDataError, ContentProblem):
+        s.stream.put(lines.take())  # it goes out when the connection is closed
+        raise
 
 
 def _machine(d: Delivery, s: Session) -> MimeMachine | None:

@@ -29,6 +29,6 @@ def _entries(d: Delivery) -> set[str]:
                 if not data[:1].isspace() and b":" not in data:
                     return found
                 if data[: len(_NAME)].lower() == _NAME and len(found) < _MAX_ENTRIES:
-                    found.add(data[len(_NAME) :].strip().decode("utf-8", "surrogateescape").casefold())
+                    found.add(data[len(_NAME) :].lstrip().decode("utf-8", "surrogateescape").casefold())
             previous = kind
     return found

@@ -91,6 +91,7 @@ class Delivery:
     demand          how much of the sender's REQUIRETLS counts for the current site
     tls             what the log says of TLS
     tlsrpt          what would be told of the current server, None if nobody wants to know
+    verbose         log what is done (debug_peer_list has the nexthop)
     """
 
     settings: "Settings"
@@ -114,6 +115,7 @@ class Delivery:
     demand: Demand = Demand.DISABLE
     tls: TLSStatus = field(default_factory=TLSStatus)
     tlsrpt: "TLSReport | None" = None
+    verbose: bool = False
 
     def __post_init__(self) -> None:
         self.recipients = list(self.request.recipients)
@@ -158,6 +160,8 @@ class Delivery:
     ) -> Run[int]:
         """Report the end of one recipient, and mark it finished. The result is 0 or -1."""
         self.marks[index] = Mark.DROP
+        if self.session is not None:
+            self.session.note("result", f"{self.recipients[index].address} {result} {dsn.status}")
         status = yield from Report(
             result,
             self.recipients[index],

@@ -14,7 +14,7 @@ from postfixpy.dns.lookup import Resolver
 from postfixpy.mail.outcome import Outcome
 from postfixpy.sasl.mechanism import TokenError
 
-from . import effects, sockets
+from . import effects, sockets, trace
 from .effects import Effect, Run
 from .pool import Pool
 from .session_store import SessionStore
@@ -29,6 +29,9 @@ Dispose = Callable[[Outcome], Awaitable[int]]
 
 _OPENING = (effects.Connect, effects.CacheFind)
 _CLOSING = (effects.Hangup, effects.CacheSave)
+
+_TURNS = 64
+"""Effects of one request after which others have a turn: a server that never lets us wait must not have us alone."""
 
 
 class Edge:
@@ -60,6 +63,7 @@ class Edge:
             effects.FindSession: self._find_session,
             effects.SaveSession: self._save_session,
             effects.SendReport: self._send_report,
+            effects.Trace: self._trace,
         }
         self.pool = Pool(time.time, lambda link: link.close())
         self.sessions = SessionStore(time.time)
@@ -74,11 +78,15 @@ class Edge:
         Connections that are still open when it ends, by whatever error, are closed.
         """
         links: set[Any] = set()
+        turns = 0
         known = {**self.handlers, **handlers} if handlers else self.handlers
         send, throw = generator.send, generator.throw
         try:
             effect: Effect[Any] = next(generator)
             while True:
+                turns += 1
+                if not turns % _TURNS:
+                    await asyncio.sleep(0)
                 try:
                     result = await known[type(effect)](effect)
                 except Exception as error:
@@ -113,6 +121,10 @@ class Edge:
         return bool(effect.link.pending())
 
     @staticmethod
+    async def _trace(effect: effects.Trace) -> None:
+        trace.append(effect.directory, effect.name, effect.record)
+
+    @staticmethod
     async def _hangup(effect: effects.Hangup) -> None:
         effect.link.close()
 
@@ -129,7 +141,7 @@ class Edge:
 
     @staticmethod
     async def _native(effect: effects.Native) -> list[str]:
-        return await native_lookup(effect.name)
+        return await native_lookup(effect.name, effect.family)
 
     @staticmethod
     async def _find(effect: effects.Find) -> str | None:
@@ -226,11 +238,14 @@ def outcome_of(report: effects.Report) -> Outcome:
     )
 
 
-async def native_lookup(name: str) -> list[str]:
-    """The addresses of a host by getaddrinfo(3). Raises NativeError."""
+_FAMILIES = {0: socket.AF_UNSPEC, 4: socket.AF_INET, 6: socket.AF_INET6}
+
+
+async def native_lookup(name: str, family: int = 0) -> list[str]:
+    """The addresses of a host by getaddrinfo(3), of one family (4, 6) or both (0). Raises NativeError."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(name, None, family=_FAMILIES[family], type=socket.SOCK_STREAM)
     except socket.gaierror as error:
         soft = error.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM)
         known = error.errno in (socket.EAI_AGAIN, socket.EAI_NODATA, socket.EAI_NONAME)

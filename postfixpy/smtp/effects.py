@@ -170,9 +170,13 @@ class NativeError(Exception):
 
 @dataclass(slots=True)
 class Native(Effect["list[str]"]):
-    """Addresses of a host by the system's name service (/etc/hosts...). Raises NativeError."""
+    """Addresses of a host by the system's name service (/etc/hosts...); `family` is 4, 6, or 0 for both.
+
+    Raises NativeError.
+    """
 
     name: str
+    family: int = 0
 
 
 @dataclass(slots=True)
@@ -280,6 +284,15 @@ class Notify(Effect[None]):
 
     peer: str
     transcript: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Trace(Effect[None]):
+    """Add the record of a session to the trace file `name` in `directory` (postfixpy.smtp.trace)."""
+
+    directory: str
+    name: str
+    record: dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -71,6 +71,7 @@ def shake_hands(d: Delivery, s: Session) -> Run[bool]:
         if not s.in_tls and (yield from starttls.negotiate(d, s)):
             s.features = features | feature.ESMTP
             s.mechanisms.clear()
+            s.set_limit(states.EHLO)
             yield from _introduction(d, s)
         if d.settings.view.smtp_sasl_auth_enable and s.has(feature.AUTH):
             # Texts and time limits are still those of the step before (spec 9.4).
@@ -87,7 +88,7 @@ def _introduction(d: Delivery, s: Session) -> Run[None]:
     """EHLO and its keywords, in plaintext or again in TLS, and what the message demands."""
     reply = yield from _hello(d, s)
     if s.has(feature.ESMTP):
-        yield from _keywords(d, s, reply)
+        yield from find_keywords(d, s, reply)
     yield from _requirements(d, s)
 
 
@@ -153,7 +154,6 @@ def _hello(d: Delivery, s: Session) -> Run[Reply]:
     if d.settings.lmtp:
         s.phase = states.LHLO
         s.command(f"LHLO {view.smtp_helo_name}")
-        s.set_limit(states.LHLO)
         reply = yield from s.reply()
         if reply.kind != 2:
             yield from _refused(d, s, reply)
@@ -161,7 +161,6 @@ def _hello(d: Delivery, s: Session) -> Run[Reply]:
     s.phase = states.EHLO
     if s.has(feature.ESMTP):
         s.command(f"EHLO {view.smtp_helo_name}")
-        s.set_limit(states.EHLO)
         reply = yield from s.reply()
         if reply.kind == 2:
             tlsrpt.note_hello(d, s, reply.text)
@@ -171,7 +170,6 @@ def _hello(d: Delivery, s: Session) -> Run[Reply]:
         s.features &= ~feature.ESMTP
     s.phase = states.HELO
     s.command(f"HELO {view.smtp_helo_name}")
-    s.set_limit(states.HELO)
     reply = yield from s.reply()
     if reply.kind != 2:
         yield from _refused(d, s, reply)
@@ -195,12 +193,17 @@ def discard_words(d: Delivery, s: Session) -> Run[frozenset[str]]:
         return frozenset()
     wanted = {word.upper() for word in words.replace(",", " ").split()}
     names = [word for word in EHLO_WORDS if word in wanted]
+    if settings.release < (3, 11):
+        names = [word for word in names if word != "REQUIRETLS"]
     if names and "SILENT-DISCARD" not in wanted:
-        log.info(f"discarding EHLO keywords: {settings.joiner.join(names)}")
+        shown = settings.joiner.join(names)
+        if settings.release < (3, 11):  # a slip that was there for ten years
+            shown = shown.replace("SMTPUTF8", "EHLO_MASK_SMTPUTF8")
+        log.info(f"discarding EHLO keywords: {shown}")
     return frozenset(names)
 
 
-def _keywords(d: Delivery, s: Session, reply: Reply) -> Run[None]:
+def find_keywords(d: Delivery, s: Session, reply: Reply) -> Run[None]:
     """What the server offers; lines without a word are not counted, the first that counts is its name."""
     view = d.settings.view
     discard = yield from discard_words(d, s)
@@ -248,6 +251,8 @@ def _server_name(d: Delivery, s: Session, name: str) -> Run[None]:
 
 def _requirements(d: Delivery, s: Session) -> Run[None]:
     """What the message demands of the server, in Postfix's order."""
+    if s.verbose:
+        log.info(f"server features: {s.features:#x} size {s.size_limit}")
     if requires_smtputf8(d.request.sendopts) and not s.has(feature.SMTPUTF8):
         if d.settings.release < (3, 11):
             text = f"SMTPUTF8 is required, but was not offered by host {s.namaddr}"
@@ -262,4 +267,7 @@ def _requirements(d: Delivery, s: Session) -> Run[None]:
     if s.has(feature.SMTPUTF8) and not s.has(feature.EIGHTBITMIME):
         log.info(f"host {s.namaddr} offers SMTPUTF8 support, but not 8BITMIME")
         s.features |= feature.EIGHTBITMIME
+    if s.verbose and s.pipelining:
+        size, kind = s.stream.link.send_buffer(), "LMTP" if d.settings.lmtp else "ESMTP"
+        log.info(f"Using {kind} PIPELINING, TCP send buffer size is {size}, PIPELINING buffer size is 4096")
     yield from starttls.check_offer(d, s)

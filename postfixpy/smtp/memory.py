@@ -102,6 +102,8 @@ class Peer:
         self._reading_content = self._merge = False
         self._content = 0
         self._exchange: Scripted | None = None
+        self._deaf = False
+        self._pace = 0.0
         self._writes_after_close = 0
         self.tls: TLSState | None = None
         self.local = "127.0.0.1"
@@ -109,8 +111,11 @@ class Peer:
 
     # The client's side
 
-    def write(self, data: bytes) -> None:
-        """Raises StreamError when the server has hung up."""
+    def write(self, data: bytes, limit: float = float("inf")) -> None:
+        """Raises StreamError when the server has hung up, or does not read fast enough."""
+        if self._deaf or len(data) * self._pace > limit:
+            self.clock.now += limit
+            raise StreamError("time")
         if self._channel is None:
             self._send(data)
             return
@@ -168,6 +173,11 @@ class Peer:
 
     def _send(self, data: bytes) -> None:
         """Raises StreamError when the server has hung up."""
+        if self._pace:
+            self.clock.now += len(data) * self._pace
+            self._input += data
+            self._step()
+            return
         if self._closed:
             self._writes_after_close += 1
             if self._closed == "reset" or self._writes_after_close > 1:
@@ -233,6 +243,9 @@ class Peer:
     def pending(self) -> bool:
         return bool(self._out) or bool(self._closed)
 
+    def send_buffer(self) -> int:
+        return 0
+
     # The server's side
 
     def _step(self) -> None:
@@ -273,7 +286,14 @@ class Peer:
                     self._tls.shut()
                     self._out += self._tls.output()
                 self._closed = word
-            elif word == "stall":
+            elif word == "slow":
+                size, seconds = rest.split()
+                self._pace = float(seconds) / int(size)
+                if not self._take_content():
+                    return
+                self._pace = 0.0
+            elif word in ("stall", "deaf"):
+                self._deaf = word == "deaf"
                 return
             else:
                 raise ValueError(f"unknown step: {self.steps[0]}")
@@ -337,26 +357,42 @@ class Network:
 
     def connect(self, request: effects.Connect) -> Peer:
         """Raises ConnectError."""
-        if request.bind and not request.bind.startswith("127.") and request.bind != "::1":
-            log.warning(f"smtp_connect_addr: bind {request.bind}: Cannot assign requested address")
+        problem = _bind_problem(request.bind, request.family)
+        if problem:
+            log.warning(f"smtp_connect_addr: bind {request.bind}: {problem}")
             if request.must_bind:
                 raise effects.BindError
+        if request.address.startswith("192.0.2."):
+            self.clock.now += request.limit
+            raise ConnectError("Connection timed out")
         host = f"[{request.address}]" if request.family == 6 else request.address
         name = f"{host}:{request.port}" if request.family else request.address
         scripts = self.scripts.get(name)
         if scripts is None:
-            raise ConnectError("Connection refused" if request.family else "No such file or directory")
+            if request.family == 6 and request.address != "::1":
+                raise ConnectError("Network is unreachable")
+            refused = request.family or not request.address
+            raise ConnectError("Connection refused" if refused else "No such file or directory")
         number = self.counts[name] = self.counts.get(name, 0) + 1
         peer = Peer(scripts[min(number, len(scripts)) - 1], self.clock, self.certificates)
         self.peers.append((f"{name} {number}", peer))
         return peer
 
 
-class Zone:
-    """A DNS exchange of resource records in text (postfixpy.dns.zone)."""
+def _bind_problem(address: str, family: int) -> str:
+    if not address:
+        return ""
+    if (":" in address) != (family == 6):
+        return "Invalid argument" if family == 6 else "Address family not supported by protocol"
+    return "" if address.startswith("127.") or address == "::1" else "Cannot assign requested address"
 
-    def __init__(self, lines: Sequence[str]) -> None:
+
+class Zone:
+    """A DNS exchange of resource records in text (postfixpy.dns.zone). `hosts` are lines of /etc/hosts."""
+
+    def __init__(self, lines: Sequence[str], hosts: Sequence[str] = ()) -> None:
         self.records = zone.parse(lines)
+        self.hosts = [line.split() for line in hosts]
 
     async def __call__(self, name: str, rtype: int, dnssec: bool) -> message.Reply:
         """See `postfixpy.dns.lookup.Exchange`."""
@@ -375,6 +411,16 @@ class Zone:
             found.answers.append(_raw(name, record))
         found.authentic = dnssec and bool(wanted) and all(record.validated for record in wanted)
         return found
+
+    def native(self, name: str, family: int) -> list[str]:
+        """The addresses by getaddrinfo(3): of /etc/hosts, else of the zone, IPv6 first. Raises NativeError."""
+        found = [words[0] for words in self.hosts if name in words[1:]]
+        records = self.records.get(name.rstrip(".").lower(), [])
+        found = found or [record.data for record in records if record.kind in ("A", "AAAA")]
+        found = [address for address in found if not family or (":" in address) == (family == 6)]
+        if not found:
+            raise effects.NativeError("Name or service not known", False, True)
+        return sorted(found, key=lambda address: ":" not in address)
 
 
 def _raw(name: str, record: zone.ZoneRecord) -> message.Raw:
@@ -403,8 +449,8 @@ def _no_token(effect: effects.FetchToken) -> tuple[str, str]:
 class Memory:
     """Drives a generator.
 
-    `dispose` gets each Outcome; `notices` has the postmaster notices, `passed` what was passed to another transport,
-    `rewritten` the addresses that were asked to be rewritten.
+    `dispose` gets each Outcome; `notices` has the postmaster notices, `traces` the session traces, `passed` what was
+    passed to another transport, `rewritten` the addresses that were asked to be rewritten.
     """
 
     def __init__(
@@ -412,15 +458,16 @@ class Memory:
         network: Network,
         clock: Clock,
         dispose: Callable[[Outcome], int],
-        *,
-        exchange: Any = None,
+        zone: Zone | None = None,
         **resolver_options: Any,
     ) -> None:
         self.network = network
         self.clock = clock
         self.dispose = dispose
-        self.resolver = Resolver(exchange or Zone([]), **resolver_options)
+        self.zone = zone or Zone([])
+        self.resolver = Resolver(self.zone, **resolver_options)
         self.notices: list[effects.Notify] = []
+        self.traces: list[dict[str, Any]] = []
         self.passed: list[effects.PassOn] = []
         self.rewritten: dict[str, None] = {}
         self.corrupt = False
@@ -446,7 +493,7 @@ class Memory:
 
     def _perform(self, effect: Any) -> Any:
         if isinstance(effect, effects.Write):
-            return effect.link.write(effect.data)
+            return effect.link.write(effect.data, effect.limit)
         if isinstance(effect, effects.Read):
             return effect.link.read(effect.limit)
         if isinstance(effect, effects.Peek):
@@ -477,6 +524,8 @@ class Memory:
         elif isinstance(effect, effects.Rewrite):
             self.rewritten[effect.address] = None
             return effect.address if "@" in effect.address else f"{effect.address}@client.example"
+        elif isinstance(effect, effects.Trace):
+            self.traces.append(effect.record)
         elif isinstance(effect, effects.Notify):
             self.notices.append(effect)
         elif isinstance(effect, effects.Corrupt):
@@ -495,7 +544,7 @@ class Memory:
         elif isinstance(effect, effects.SaveSession):
             self.sessions.save(effect.kind, effect.key, effect.data)
         elif isinstance(effect, effects.Native):
-            raise effects.NativeError("Name or service not known", False, True)
+            return self.zone.native(effect.name, effect.family)
         else:
             raise TypeError(f"no handler for {type(effect).__name__}")
         return None

@@ -73,33 +73,35 @@ def status_of(code: int, last_line: str) -> str:
 def read_reply(session: "Session") -> Run[Reply]:
     """The next reply. Raises StreamError, LocalDataError."""
     settings, stream = session.settings, session.stream
-    limit = settings.line_length_limit
+    limit: int = settings.line_length_limit
     lines: list[str] = []
     size = 0
     told = False
     while True:
         data, cut = yield from stream.read_line(limit)
+        data = data.partition(b"\0")[0]  # there Postfix's strings end
         if cut:
-            shown = printable(data[:30], settings.utf8)
-            log.warning(f"{session.namaddrport}: response longer than {limit}: {shown}...")
             if not (yield from stream.skip_line(limit)):
-                log.warning(f"disabling input from {session.namaddrport}")
+                log.warning("disabling input from unknown_stream")  # as Postfix calls it
                 stream.input.clear()
                 stream.ended = True
+            shown = printable(data[:30], settings.utf8)
+            log.warning(f"{session.namaddrport}: response longer than {limit}: {shown}...")
         line = printable(data, settings.utf8)
         if session.verbose:
-            log.info(f"< {session.namaddrport}: {line}")
-        if size < limit:
-            session.transcript.append(f"In:  {line}")
+            log.info(f"< {session.namaddrport}: {line[:100]}")
+        stored = size < limit
+        if stored:
+            session.record("In:  ", "<", line)
         elif not told:
             told = True
             shown = "\n".join(lines)[:30]
             log.warning(f"{session.namaddrport}: multi-line response longer than {limit} {shown}...")
         if settings.reply_filter is not None:
-            line = yield from _filtered(session, line)
-        if size < limit:
+            line = yield from _filtered(session, line, stored)
+        if stored and (line or lines):  # a reply does not begin with an empty line
             lines.append(line)
-            size += len(line) + 1
+            size += len(line) + (1 if len(lines) > 1 else 0)
         coded = parse_code(line)
         if coded is None:
             _garbage(session, line)
@@ -107,7 +109,7 @@ def read_reply(session: "Session") -> Run[Reply]:
             return Reply(coded[0], "\n".join(lines), status_of(coded[0], line))
 
 
-def _filtered(session: "Session", line: str) -> Run[str]:
+def _filtered(session: "Session", line: str, stored: bool) -> Run[str]:
     table = session.settings.reply_filter
     assert table is not None
     try:
@@ -118,7 +120,9 @@ def _filtered(session: "Session", line: str) -> Run[str]:
     if new is None:
         return line
     log.info(f'{session.namaddrport}: replacing server reply "{line}" with "{new}"')
-    session.transcript += ("Replaced-by: ", f"     {new}")
+    if stored:
+        session.record("Replaced-by: ", "replaced-by", "")
+        session.record("     ", "<", new)
     return new
 
 

@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING
 
 from postfixpy import log
 from postfixpy.dns.names import family_of, to_ascii
-from postfixpy.dns.record import AAAA, MX, SRV, A, Answer, Record, Status
-from postfixpy.errors import FatalError
+from postfixpy.dns.record import AAAA, MX, SRV, A, Answer, Record, Status, type_name
 from postfixpy.mail.dsn import DSN
 from postfixpy.tls.level import Level
 
@@ -40,20 +39,22 @@ class Route:
 
     why     when `addresses` is empty: status and reason
     mx      the first MX record of the site, if it has any
+    verbose log what is looked up (debug_peer_list)
     """
 
     addresses: list[Record] = field(default_factory=list)
     why: DSN = field(default_factory=DSN)
     found_self: bool = False
     mx: Record | None = None
+    verbose: bool = False
 
     def fail(self, status: str, text: str) -> None:
         self.why = DSN(status, "", text)
 
 
-def find_servers(settings: "Settings", site: Site, loop_detect: bool) -> Run[Route]:
+def find_servers(settings: "Settings", site: Site, loop_detect: bool, *, verbose: bool = False) -> Run[Route]:
     """The servers of `site`. The route's `why` may hold a partial failure even when there are addresses."""
-    route = Route()
+    route = Route(verbose=verbose)
     literal = site.literal or not settings.dns
     if not literal and (yield from settings.wants_srv(site.service)):
         go_on = yield from _srv_servers(settings, route, site, loop_detect)
@@ -71,20 +72,19 @@ def find_servers(settings: "Settings", site: Site, loop_detect: bool) -> Run[Rou
 
 def _mx_servers(settings: "Settings", route: Route, domain: str, loop_detect: bool) -> Run[None]:
     view = settings.view
-    query = to_ascii(domain) if not domain.isascii() else domain
-    answer: Answer = yield from Resolve(query or domain, MX, dnssec=settings.dnssec)
+    query = domain if domain.isascii() else to_ascii(domain) or domain
+    answer: Answer = yield from Resolve(query, MX, dnssec=settings.dnssec)
     status = answer.status
     if status == Status.OK:
         yield from _mx_hosts(settings, route, domain, answer, loop_detect)
         return
     if status == Status.NOTFOUND:
-        route.why = DSN()
-        yield from _host_servers(settings, route, domain, loop_detect)
+        yield from _host_servers(settings, route, query, loop_detect)
         return
     codes = {Status.INVAL: "5.4.4", Status.FAIL: "5.4.3", Status.NULLMX: "5.1.0", Status.POLICY: "4.7.0"}
     route.fail(codes.get(status, "4.4.3"), answer.text)
     if view.ignore_mx_lookup_error and status not in (Status.NULLMX, Status.POLICY):
-        yield from _host_servers(settings, route, domain, loop_detect)
+        yield from _host_servers(settings, route, query, loop_detect)
 
 
 def _mx_hosts(settings: "Settings", route: Route, domain: str, answer: Answer, loop_detect: bool) -> Run[None]:
@@ -92,6 +92,8 @@ def _mx_hosts(settings: "Settings", route: Route, domain: str, answer: Answer, l
     records = sorted(answer.records, key=lambda record: record.preference)
     route.mx = records[0]
     for record in records:
+        if len(route.addresses) >= _HARD_LIMIT:
+            break
         dnssec = record.validated or settings.insecure_mx_level > Level.MAY
         yield from _add_host(settings, route, record.text, record.preference, record.port, dnssec=dnssec)
     if not route.addresses:
@@ -99,6 +101,7 @@ def _mx_hosts(settings: "Settings", route: Route, domain: str, answer: Answer, l
             route.why = replace(route.why, status="4" + route.why.status[1:])
         log.warning(f"no MX host for {domain} has a valid address record")
         return
+    _tell_addresses(route, domain)
     if loop_detect and not _truncate_at_self(settings, route, domain, records[0].preference):
         return
     addresses = route.addresses
@@ -111,7 +114,7 @@ def _mx_hosts(settings: "Settings", route: Route, domain: str, answer: Answer, l
 
 def _truncate_at_self(settings: "Settings", route: Route, domain: str, best: int) -> bool:
     """Drop this system and everything that is no better; False when nothing is left."""
-    own = next((record for record in route.addresses if settings.is_own(record.text)), None)
+    own = _find_self(settings, route)
     if own is None:
         return True
     route.found_self = True
@@ -125,6 +128,21 @@ def _truncate_at_self(settings: "Settings", route: Route, domain: str, best: int
     else:
         route.fail("5.4.6", f"mail for {domain} loops back to myself")
     return False
+
+
+def _find_self(settings: "Settings", route: Route) -> Record | None:
+    own = next((record for record in route.addresses if settings.is_own(record.text)), None)
+    if route.verbose:
+        log.info(f"smtp_find_self: found self at pref {own.preference}" if own else "smtp_find_self: not found")
+    return own
+
+
+def _tell_addresses(route: Route, name: str) -> None:
+    if route.verbose:
+        log.info(f"begin {name} address list")
+        for record in route.addresses:
+            log.info(f"pref {record.preference:4} host {record.query}/{record.text}")
+        log.info(f"end {name} address list")
 
 
 def balance(addresses: list[Record], limit: int, enabled: bool) -> list[Record]:
@@ -162,12 +180,16 @@ def _srv_servers(settings: "Settings", route: Route, site: Site, loop_detect: bo
     answer: Answer = yield from Resolve(name, SRV, dnssec=settings.dnssec)
     failed = False
     if answer.status == Status.OK:
-        for record in order_srv(answer.records, settings.random):
+        records = order_srv(answer.records, settings.random)
+        route.mx, best = records[0], records[0].preference
+        for record in records:
+            if len(route.addresses) >= _HARD_LIMIT:
+                break
             dnssec = record.validated or settings.insecure_mx_level > Level.MAY
             yield from _add_host(settings, route, record.text, record.preference, record.port, dnssec=dnssec)
         if not route.addresses:
             log.warning(f"no SRV host for {name} has a valid address record")
-        elif not loop_detect or _truncate_at_self(settings, route, name, answer.records[0].preference):
+        elif not loop_detect or _truncate_at_self(settings, route, name, best):
             route.addresses = balance(route.addresses, view.smtp_mx_address_limit, view.smtp_balance_inet_protocols)
             return False
     else:
@@ -216,7 +238,7 @@ def _host_servers(settings: "Settings", route: Route, host: str, loop_detect: bo
     addresses = route.addresses
     if not addresses:
         return
-    if loop_detect and any(settings.is_own(record.text) for record in addresses):
+    if loop_detect and _find_self(settings, route) is not None:
         route.addresses = []
         route.fail("5.4.6", f"mail for {host} loops back to myself")
         return
@@ -226,6 +248,7 @@ def _host_servers(settings: "Settings", route: Route, host: str, loop_detect: bo
         if len(settings.families) > 1:
             addresses.sort(key=lambda record: (record.preference, settings.family_rank(record.rtype)))
         route.addresses = balance(addresses, view.smtp_mx_address_limit, view.smtp_balance_inet_protocols)
+    _tell_addresses(route, host)
 
 
 def _add_host(settings: "Settings", route: Route, host: str, preference: int, port: int, *, dnssec: bool) -> Run[None]:
@@ -233,6 +256,8 @@ def _add_host(settings: "Settings", route: Route, host: str, preference: int, po
 
     `dnssec`: ask for validated ones, if DNSSEC is used at all.
     """
+    if route.verbose:
+        log.info(f"smtp_addr_one: host {host}")
     family = family_of(host)
     if family and family in settings.families:
         rtype = A if family == 4 else AAAA
@@ -244,7 +269,8 @@ def _add_host(settings: "Settings", route: Route, host: str, preference: int, po
     if settings.lookup_dns:
         answer = yield from _query_families(settings, host, settings.dnssec and dnssec)
         if answer.status == Status.OK:
-            route.addresses += [record._replace(preference=preference, port=port) for record in answer.records]
+            found = [record._replace(preference=preference, port=port) for record in answer.records]
+            route.addresses = join(route.addresses, found)
             return
         if answer.status == Status.POLICY:
             code = "4.7.0"
@@ -268,20 +294,33 @@ def _query_families(settings: "Settings", host: str, dnssec: bool) -> Run[Answer
     for family in settings.families:
         rtype = A if family == 4 else AAAA
         answer: Answer = yield from Resolve(host, rtype, settings.resolver_options, dnssec)
-        records += answer.records
+        records = join(records, answer.records)
         if result is None or answer.status >= result.status:
             result = answer
-    if result is None:
-        raise FatalError("all network protocols are disabled")
+    assert result is not None  # `agent` looks that there is a family
     if records:
-        return Answer(Status.OK, "", records[:_HARD_LIMIT])
+        return Answer(Status.OK, "", records)
     return result
+
+
+def join(records: list[Record], more: list[Record]) -> list[Record]:
+    """`records` and `more`, up to a limit; a warning when some of them are dropped."""
+    joined = records + more
+    if len(joined) <= _HARD_LIMIT or not records:
+        return joined
+    last = joined[_HARD_LIMIT - 1]
+    log.warning(
+        f"DNS record count limit ({_HARD_LIMIT}) exceeded -- dropping excess record(s) "
+        f"after qname={last.query} qtype={type_name(last.rtype)}"
+    )
+    return joined[:_HARD_LIMIT]
 
 
 def _native(settings: "Settings", route: Route, host: str, preference: int, port: int) -> Run[None]:
     soft = route.why.soft
     try:
-        found = yield from Native(host)
+        only = settings.families[0] if len(settings.families) == 1 else 0
+        found = yield from Native(host, only)
     except NativeError as error:
         digit = "4" if soft or error.soft else "5"
         detail = "4.4" if error.known else "3.0"

@@ -9,6 +9,7 @@ from .effects import Run
 from .reply import Reply, read_reply
 from .states import State
 from .stream import Stream
+from .trace import MAX_EVENTS, Event
 
 if TYPE_CHECKING:
     from postfixpy.tls.handshake import TLSState
@@ -32,11 +33,12 @@ class Session:
 
     expires     when the session may no longer be kept for others (seconds); NOT_CACHED; or THROTTLED: the destination
                 has failed as a whole
-    transcript  what was said, for postmaster notices
+    transcript  what was said, for postmaster notices; empty when notify_classes wants none from this program
     errors      classes of trouble met: "protocol", "data"
     forbidden   nothing more may be said: not even QUIT
     verbose     log what is said (debug_peer_list)
     phase       where the handshake is, for texts
+    events      the trace (postfixpy.smtp.trace), or None
     tls         what the TLS handshake came to, None in plaintext
     tls_session where the TLS session is to be kept: cache and key; None when there is nothing to do
     mechanisms  what the server's AUTH lines offer, a text each
@@ -73,6 +75,9 @@ class Session:
         self.forbidden = False
         self.verbose = False
         self.transcript: list[str] = []
+        self._keep_transcript = bool(settings.notice_classes)
+        self.started = stream.clock()
+        self.events: list[Event] | None = [] if settings.trace_directory else None
         self.errors: set[str] = set()
         self.mechanisms: list[str] = []
 
@@ -106,12 +111,27 @@ class Session:
     def set_limit(self, state: State, *, rate: int = 0) -> None:
         """Start the time limit of a state."""
         view = self.settings.view
-        self.stream.set_limit(getattr(view, state.limit), deadline=view.smtp_per_request_deadline, rate=rate)
+        limit, deadline = getattr(view, state.limit), view.smtp_per_request_deadline
+        if self.verbose:
+            log.info(f"smtp_stream_setup: maxtime={limit} enable_deadline={int(deadline)} min_data_rate={rate}")
+        self.stream.set_limit(limit, deadline=deadline, rate=rate)
+
+    def note(self, kind: str, text: str = "") -> None:
+        """Add an event to the session's trace, if one is kept."""
+        if self.events is not None and len(self.events) < MAX_EVENTS:
+            self.events.append((round(self.stream.clock() - self.started, 6), kind, text))
+
+    def record(self, prefix: str, kind: str, text: str) -> None:
+        """Add a line to the transcript, and an event to the trace, of those that are kept."""
+        if self._keep_transcript:
+            self.transcript.append(prefix + text)
+        if self.events is not None:
+            self.note(kind, text)
 
     def command(self, text: str, shown: str | None = None) -> None:
         """Put a command into the output. `shown` is what transcripts and logs have for one that holds secrets."""
         shown = text if shown is None else shown
-        self.transcript.append(f"Out: {shown}")
+        self.record("Out: ", ">", shown)
         if self.verbose:
             log.info(f"> {self.namaddrport}: {shown}")
         self.stream.put(text.encode("utf-8", "surrogateescape") + b"\r\n")

@@ -25,6 +25,7 @@ from . import destination, requiretls, tlsrpt
 from .effects import Run, ask
 from .parameters import any_release
 from .policy import global_level
+from .trace import PARAMETER as TRACE_PARAMETER
 
 if TYPE_CHECKING:
     from postfixpy.config import View
@@ -70,6 +71,8 @@ class Settings:
         self.flags = parse_flags(words)
         self._obsolete_final()
         self.utf8: bool = view.smtputf8_enable
+        self.notice_classes = parse_classes(view.notify_classes) & {"protocol", "data"}
+        self.trace_directory: str = view.text(TRACE_PARAMETER)
         self.families = self._families()
         self._own = frozenset(own) if own is not None else None
         self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
@@ -290,6 +293,17 @@ def _open_auth_cache(view: "View") -> Table:
         if "requires O_RDONLY access mode" not in str(error):
             raise
     return open_table(f"internal:{name}", view, flags=flags, surrogates=False, writable=True)
+
+
+_CLASSES = frozenset(("bounce", "2bounce", "data", "delay", "policy", "protocol", "resource", "software"))
+
+
+def parse_classes(text: str) -> set[str]:
+    """The words of notify_classes. Raises FatalError, at the start; Postfix does at the end of the first session."""
+    words = {word.lower() for word in _LIST.split(text) if word}
+    for word in words - _CLASSES:
+        raise FatalError(f'unknown notify_classes value "{word}" in "{text}"')
+    return words
 
 
 def parse_flags(words: Sequence[str]) -> str:

@@ -184,6 +184,10 @@ class Link:
         """Whether another process can go on with the connection by its descriptor alone: not when TLS is on it."""
         return self.tls is None
 
+    def send_buffer(self) -> int:
+        """The size of the system's buffer for output, in bytes."""
+        return self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+
     def close(self) -> None:
         self._stop_reading()
         if self._timer is not None:
@@ -230,16 +234,25 @@ def _prepare(sock: socket.socket, request: Connect) -> None:
                 log.warning(f"setsockopt window size: {error.strerror}")
     if request.bind:
         try:
-            sock.bind((request.bind, 0))
+            _bind(sock, request.bind)
         except OSError as error:
             log.warning(f"smtp_connect_addr: bind {request.bind}: {error.strerror}")
             if request.must_bind:
                 raise BindError from None
 
 
+def _bind(sock: socket.socket, address: str) -> None:
+    """Raises OSError, also for an address of the other family, which Python would take for a host name."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if family != sock.family:
+        number = errno.EINVAL if family == socket.AF_INET else errno.EAFNOSUPPORT
+        raise OSError(number, os.strerror(number))
+    sock.bind((address, 0))
+
+
 async def _open(link: Link, request: Connect) -> None:
     """Raises ConnectError."""
-    address: str | tuple[str, int] = (request.address, request.port) if request.family else request.address
+    address: str | tuple[str, int] = (request.address, request.port) if request.family else request.address or "\0"
     limit = request.limit or _NO_LIMIT
     deadline = link.loop.time() + limit
     try:

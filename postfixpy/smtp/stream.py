@@ -24,6 +24,7 @@ class Stream:
         self.link = link
         self.clock = clock
         self.out = bytearray()
+        self.sent = 0  # content, in bytes
         self.input = bytearray()
         self.broken = False
         self.ended = False
@@ -52,6 +53,7 @@ class Stream:
     def write(self, data: bytes) -> Run[None]:
         """Add to the output, and send it when there is a block of it. Raises StreamError."""
         self.out += data
+        self.sent += len(data)
         if len(self.out) >= self._block:
             yield from self.flush()
 
@@ -84,15 +86,18 @@ class Stream:
         return (yield from Peek(self.link))
 
     def read_line(self, limit: int) -> Run[tuple[bytes, bool]]:
-        """The next line without its line end, and whether it was cut at `limit` bytes. Raises StreamError."""
+        """The next line without its line end, and whether it was cut at `limit` bytes. Raises StreamError.
+
+        A line end that the limit splits is still one.
+        """
         start = 0
         while True:
             end = self.input.find(b"\n", start)
-            if 0 <= end < limit:
+            if 0 <= end < limit or (end == limit and self.input[end - 1] == 0x0D):
                 line = bytes(self.input[:end]).rstrip(b"\r")
                 del self.input[: end + 1]
                 return line, False
-            if end >= limit or len(self.input) >= limit:
+            if len(self.input) > limit or (len(self.input) == limit and self.input[-1] != 0x0D):
                 line = bytes(self.input[:limit])
                 del self.input[:limit]
                 return line, True

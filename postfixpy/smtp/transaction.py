@@ -133,6 +133,7 @@ class Transaction:
     def _envelope(self) -> Run[None]:
         d, s = self.d, self.s
         first, second = xforward_commands(d, s)
+        s.set_limit(states.XFORWARD_CLIENT if first else states.XFORWARD_HELO if second else states.MAIL)
         if first:
             self.receiving = states.XFORWARD_CLIENT
             yield from self._command(states.XFORWARD_CLIENT, first)
@@ -170,6 +171,7 @@ class Transaction:
         s.set_limit(states.CONTENT, rate=view.smtp_min_data_rate)
         try:
             end = yield from send_content(d, s)
+            s.note("data", str(s.stream.sent))
             if s.has(feature.PIX_DELAY_DOTCRLF):
                 yield from s.stream.flush()
                 yield from Sleep(view.smtp_pix_workaround_delay_time)
@@ -297,6 +299,8 @@ class Transaction:
                     yield from failure.recipient(d, index, text, reply, states.DOT.command)
                 else:
                     yield from d.sent(index, reply)
+                if s.verbose:
+                    log.info(f"smtp_loop: got {self.answered} of {self.accepted} end-of-data replies")
                 if self.answered < self.accepted:
                     return
             elif reply.kind != 2:
@@ -320,6 +324,7 @@ def quit_session(s: Session) -> Run[None]:
         s.command("QUIT")
         yield from s.stream.flush()
         if not s.settings.view.smtp_skip_quit_response:
+            s.set_limit(states.QUIT)
             yield from s.reply()
     except (StreamError, LocalDataError):
         pass
@@ -330,6 +335,7 @@ def reset_session(s: Session) -> Run[bool]:
     try:
         s.set_limit(states.RSET)
         s.command("RSET")
+        s.set_limit(states.RSET)
         reply = yield from s.reply()
     except (StreamError, LocalDataError):
         return False

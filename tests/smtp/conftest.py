@@ -42,7 +42,7 @@ class World:
         self.clock = Clock()
         self.network = Network(servers, self.clock)
         self.outcomes: list[Outcome] = []
-        self.memory = Memory(self.network, self.clock, self._dispose, exchange=Zone(zone))
+        self.memory = Memory(self.network, self.clock, self._dispose, Zone(zone))
 
     def _dispose(self, outcome: Outcome) -> int:
         self.outcomes.append(outcome)

@@ -13,7 +13,7 @@ SCRIPT = [
 def test_debug_peer(make_world, log_lines) -> None:  # type: ignore[no-untyped-def]
     world = make_world("debug_peer_list = 127.0.0.0/8\n", servers={"127.0.0.11:25": [SCRIPT]})
     world.deliver()
-    assert log_lines[:3] == [
+    assert [line for line in log_lines if line[0] in "<>"][:3] == [
         "< 127.0.0.11[127.0.0.11]:25: 220 a ESMTP",
         "> 127.0.0.11[127.0.0.11]:25: EHLO client.example",
         "< 127.0.0.11[127.0.0.11]:25: 250 a",
@@ -24,15 +24,6 @@ def test_no_debug_peer(make_world, log_lines) -> None:  # type: ignore[no-untype
     world = make_world("debug_peer_list = other.example\n", servers={"127.0.0.11:25": [SCRIPT]})
     world.deliver()
     assert log_lines == []
-
-
-def test_bind_address_of_the_other_family(make_world) -> None:  # type: ignore[no-untyped-def]
-    world = make_world("smtp_bind_address = ::1\n")
-    with pytest.raises(FatalError) as caught:
-        world.deliver()
-    assert str(caught.value) == (
-        "smtp_connect_addr: bad smtp_bind_address parameter: ::1: Address family for hostname not supported"
-    )
 
 
 def test_empty_nexthop(make_world) -> None:  # type: ignore[no-untyped-def]

@@ -9,7 +9,7 @@ from postfixpy.smtp.delivered_to import is_loop
     ("content", "loop"),
     [
         (b"Delivered-To: r0@server.example\n\nbody\n", True),
-        (b"Received: x\n\ty\ndelivered-to:  R0@Server.Example \n\n", True),
+        (b"Received: x\n\ty\ndelivered-to:  R0@Server.Example\n\n", True),
         (b"Subject: x\n\nDelivered-To: r0@server.example\n", False),
         (b"not a header\nDelivered-To: r0@server.example\n", False),
         (b"Delivered-To: other@server.example\n\n", False),

@@ -36,6 +36,11 @@ class Installation:
         os.chmod(path, 0o755)
         return path
 
+    def mail_owner(self) -> int:
+        """The user number of "postfix"."""
+        lines = Path(f"{self.root}/etc/passwd").read_text().splitlines()
+        return next(int(line.split(":")[2]) for line in lines if line.startswith("postfix:"))
+
     def inside(self, path: str) -> str:
         """What the program calls a path of ours."""
         return path.removeprefix(self.root)

@@ -16,6 +16,7 @@ from postfixpy.mail.delivery import DeliveryRequest
 from postfixpy.mail.records import Kind, encode_record
 from postfixpy.migrate import replay_smtp, scenario
 
+from .namespace import set_hosts
 from .programs import Installation, Process
 from .servers import ScriptedServer
 from .services import Services
@@ -34,6 +35,8 @@ def record(found: scenario.Scenario, installation: Installation) -> str:
         for server in servers:
             server.start()
         start_dns(found.zone)
+        if found.hosts:
+            set_hosts(installation.root, found.hosts)
         words = found.value("words").split()
         process = Process(installation, found.value("program", "smtp"), directory, words)
         outcomes, done = [], []
@@ -87,7 +90,7 @@ def play_request(
     """Send one request; returns its final status and which recipients were marked."""
     request = replay_smtp.request_of(found, number)
     file = Path(directory, "active", scenario.QUEUE_ID)
-    content, offsets = queue_file(file, found, request)
+    content, offsets = queue_file(file, found, request, installation.mail_owner())
     request.offset = content
     for recipient, offset in zip(request.recipients, offsets, strict=True):
         recipient.offset = offset
@@ -96,6 +99,8 @@ def play_request(
     request.stats.active_arrival, request.stats.incoming_arrival = now, now - age
     request.stats.agent_handoff = 0
     outcome = run_request(wire.pack(request, installation.numbers), process)
+    if not file.stat().st_mode & 0o100:
+        outcome += " corrupt"
     services.told = [_number_offset(line, offsets) for line in services.told]
     data = file.read_bytes()
     return outcome, [n + 1 for n, offset in enumerate(offsets) if data[offset : offset + 1] == b"D"]
@@ -105,7 +110,7 @@ def _number_offset(line: str, offsets: list[int]) -> str:
     return re.sub(r"@offset=(\d+)", lambda match: f"offset={offsets.index(int(match[1])) + 1}", line)
 
 
-def queue_file(path: Path, found: scenario.Scenario, request: DeliveryRequest) -> tuple[int, list[int]]:
+def queue_file(path: Path, found: scenario.Scenario, request: DeliveryRequest, owner: int) -> tuple[int, list[int]]:
     """Write the queue file; returns the offset of the content and those of the recipients."""
     offsets = []
     data = bytearray(encode_record(Kind.SIZE, b" " * 95))
@@ -115,11 +120,12 @@ def queue_file(path: Path, found: scenario.Scenario, request: DeliveryRequest) -
         data += encode_record(Kind.RECIPIENT, recipient.address.encode("utf-8", "surrogateescape"))
     data += encode_record(Kind.MESSAGE, b"")
     content = len(data)
-    for kind, payload in replay_smtp.records_of(found.message):
+    for kind, payload in replay_smtp.records_of(found.message, found.value("end", "X")):
         data += encode_record(kind, payload)
     data += encode_record(Kind.END, b"")
     path.write_bytes(data)
     path.chmod(0o700)
+    os.chown(path, owner, -1)  # the program marks a file that is corrupt
     return content, offsets
 
 

@@ -10,6 +10,9 @@ from postfixpy.migrate import scenario
 from postfixpy.sasl.testing import Scripted
 from postfixpy.tls.scripted import TLS_ALERT, TLS_HANDSHAKE, ScriptedTLS
 
+DEAF = 10.0
+"""Seconds after which a server that does not read hangs up all the same."""
+
 
 class ScriptedServer(threading.Thread):
     """One server address: each connection plays the next list of steps. `chunks` is what the clients sent."""
@@ -156,6 +159,12 @@ class Play:
             while self.more():
                 pass
             return False
+        if word == "deaf":
+            time.sleep(DEAF)
+            return False
+        if word == "slow":
+            size, seconds = rest.split()
+            return self.slow_content(int(size), float(seconds))
         if word == "close":
             if self.tls is not None and rest != "abruptly":
                 self.tls.shut()
@@ -180,6 +189,18 @@ class Play:
             self.out += reply
             self.flush()
         return False
+
+    def slow_content(self, size: int, seconds: float) -> bool:
+        """Read to the final dot at some pace, and forget it: how much of it comes is a matter of the system."""
+        data = self.buffer
+        while b"\r\n.\r\n" not in data:
+            time.sleep(seconds)
+            more = self.sock.recv(size)
+            if not more:
+                return False
+            data = data[-4:] + more
+        self.buffer = data.partition(b"\r\n.\r\n")[2]
+        return True
 
     def content(self) -> bool:
         """Read to the final dot."""

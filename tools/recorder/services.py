@@ -93,7 +93,9 @@ class Services:
             text = re.sub(r"^.*?\[\d+\]: ", "", text.rstrip("\n"), count=1)
             if "tlsmgr" in text or "no entropy for TLS" in text:
                 continue  # ours needs no tlsmgr to have entropy
-            self.lines.append(f"log {scenario.normal_log(text)}")
+            shown = scenario.normal_log(text)
+            if shown is not None:
+                self.lines.append(f"log {shown}")
 
     def _report(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "delivery_status_protocol"))
