@@ -25,6 +25,7 @@ from postfixpy.commands.queue_tools import (
     command_view,
     enter_queue,
     give_up_output,
+    group_hint,
     log_as,
     owns_queue,
     read_options,
@@ -106,6 +107,13 @@ def _authorize(view: "View", parameter: str, action: str) -> None:
         raise FatalError(f"User {name}({uid}) is not allowed to {action} the mail queue")
 
 
+def _tell_group(view: "View") -> None:
+    """Say what helps when the queue is open to a group only."""
+    hint = group_hint(view)
+    if hint:
+        log.warning(hint)
+
+
 # Listing
 
 
@@ -114,6 +122,7 @@ class Show:
 
     def __init__(self, view: "View") -> None:
         self.long_ids: bool = view.enable_long_queue_ids
+        self.release = view.release
         self.count = 0
         self.size = 0
 
@@ -179,7 +188,7 @@ class JsonForm(Show):
         for recipient in message.recipients:
             yield separator + "{"
             separator = ", "
-            if recipient.original:
+            if recipient.original and self.release >= (3, 11):
                 yield f'"orig_address": "{_quoted(recipient.original)}", '
             yield f'"address": "{_quoted(recipient.address)}"'
             if recipient.reason:
@@ -206,6 +215,7 @@ def show_queue(view: "View", queue: "Queue", form: type[Show]) -> None:
     try:
         client = connect(f"public/{service}", view.ipc_timeout)
     except PermissionError as error:
+        _tell_group(view)
         text = f"Connect to the {view.mail_name} {service} service: {error.strerror}"
         raise FatalError(text) from None
     except OSError as error:
@@ -362,8 +372,9 @@ def flush_queue(view: "View") -> None:
 
         try:
             trigger_blocking(path, requests, view.trigger_timeout)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:
             log.warning(f"unable to look up {path}: {error.strerror}")
+            _tell_group(view)
             raise FatalError(_DOWN) from None
         except OSError:
             raise FatalError(_DOWN) from None
@@ -411,6 +422,7 @@ def _ask_flush(view: "View", *request: tuple[str, str]) -> int:
         client = connect(path, view.ipc_timeout)
     except OSError as error:
         log.warning(f"connect to {path}: {error.strerror}")
+        _tell_group(view)
         return flush.FAIL
     with client:
         try:

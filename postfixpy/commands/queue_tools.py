@@ -61,6 +61,28 @@ def owns_queue(view: "View") -> bool:
         return False
 
 
+def group_hint(view: "View") -> str:
+    """What helps a user who may not use the queue of somebody else's mail system, "" when a group is not the answer.
+
+    Postfix's postdrop and postqueue have the rights of setgid_group by their set-gid bit; a script cannot have that.
+    """
+    import grp
+    import pwd
+
+    uid = os.geteuid()
+    try:
+        maildrop = os.stat(f"{view.queue_directory}/maildrop")
+        group, user = grp.getgrgid(maildrop.st_gid), pwd.getpwuid(uid).pw_name
+    except (OSError, KeyError):
+        return ""
+    if uid in (0, maildrop.st_uid) or group.gr_gid in (0, os.getegid(), *os.getgroups()):
+        return ""
+    return (
+        f"only group {group.gr_name} may use {view.queue_directory}. Postfix's commands are set-gid; postfixpy's are "
+        f'scripts and cannot be: "usermod -aG {group.gr_name} {user}" lets this user submit mail and see the queue'
+    )
+
+
 def become_owner(view: "View") -> None:
     """Go on as mail_owner, whose the queue is; for root only, others have no choice. Raises FatalError.
 

@@ -131,7 +131,8 @@ def _scan(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
             options, words = parse(rest[: 1 + takes_next], LETTERS)
         except OptionError as error:
             found.append((BAD, error.letter))
-            del rest[0]
+            more = rest[0].partition(error.letter)[2]
+            rest[:1] = [f"-{more}"] if more else []
             continue
         assert not words
         found += options
@@ -150,11 +151,10 @@ def _needs_argument(word: str) -> bool:
     return False
 
 
-def _bad_option(name: str, letter: str) -> NoReturn:
+def _tell_bad_option(name: str, letter: str) -> None:
     known = letter in LETTERS and letter != ":"
     what = f"option requires an argument -- '{letter}'" if known else f"invalid option -- '{letter}'"
-    sys.stderr.write(f"{name}: {what}\n" * 2)  # the options are read twice, first for -C
-    _usage(f"usage: {name} [options]")
+    sys.stderr.write(f"{name}: {what}\n")
 
 
 def _configure(found: list[tuple[str, str]], name: str) -> "View":
@@ -179,7 +179,8 @@ def _options(name: str, found: list[tuple[str, str]], words: list[str], view: "V
     options.words = words
     for letter, value in found:
         if letter == BAD:
-            _bad_option(name, value)
+            _tell_bad_option(name, value)
+            _usage(f"usage: {name} [options]")
         _option(options, letter, value, view)
     if options.extract and options.mode != "enqueue":
         _usage("-t can be used only in delivery mode")
@@ -289,7 +290,7 @@ def _long_option(options: Options, text: str, view: "View") -> None:
 def _envelope_id(options: Options, value: str) -> None:
     if len(os.fsencode(value)) > 100:
         log.warning("too long -V option value -- ignored")
-    elif not all(" " <= c <= "~" or c == "\t" for c in value):
+    elif not value or not all(" " <= c <= "~" or c == "\t" for c in value):
         log.warning("bad syntax in -V option value -- ignored")
     else:
         options.envid = value
@@ -354,7 +355,16 @@ def _run(name: str, arguments: list[str]) -> int:
     os.umask(0o022)
     _open_standard_descriptors()
     found, words = _scan(arguments)
-    view = _configure(found, name)
+    for letter, value in found:
+        if letter == BAD:
+            _tell_bad_option(name, value)  # Postfix reads the options twice, first all of them for -C
+    try:
+        view = _configure(found, name)
+    except FatalError:
+        for letter, value in found:
+            if letter == DEPRECATED:
+                log.warning(value)  # which Postfix tells before it reads main.cf
+        raise
     from .submit_access import log_as
 
     log_as(name, view)

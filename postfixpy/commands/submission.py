@@ -18,6 +18,7 @@ from postfixpy.mail.addresses import addresses, parse_addresses
 from postfixpy.mail.records import Kind, encode_record
 
 from .postdrop import BAD, NOPERM, OK, SIZE, WRITE, Maildrop, MalformedError
+from .queue_tools import group_hint
 from .submit_access import log_as, log_to, user_name
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ def open_drop(view: "View", uid: int, who: str) -> Drop:
         return Maildrop(view, uid, time.time_ns() // 1000)
     except TemporaryError as error:
         log.warning(
-            f"user {user_name(uid) or uid} cannot write to {view.queue_directory}/maildrop: "
+            group_hint(view)
+            or f"user {user_name(uid) or uid} cannot write to {view.queue_directory}/maildrop: "
             'the owner of the queue makes it with "postfix check", and "postfix start" starts the mail system'
         )
         raise FatalError(f"{who}: {error}", EX_TEMPFAIL) from None

@@ -52,13 +52,14 @@ class Session:
     """One conversation. `opener` gives a new `Drop`; `clock` the time in seconds.
 
     `receiving`: lines go to `content` until it gives a reply. `over`: the last reply has been given. `errors`: how many
-    replies were refusals since the last message.
+    replies were refusals since the last message. `where`: what the client did last, for the log.
     """
 
     def __init__(self, view: "View", opener: Callable[[], Drop], clock: Callable[[], float] = time.time) -> None:
         self.view = view
         self.receiving = self.over = False
         self.errors = 0
+        self.where = "CONNECT"
         self.counts: dict[str, list[int]] = {}
         self._opener = opener
         self._clock = clock
@@ -106,8 +107,9 @@ class Session:
         if not words:
             return self._unknown("500 5.5.2 Error: bad syntax")
         name = words[0].upper()
-        if name not in COMMANDS:
+        if name not in COMMANDS or (name == "HELP" and self.view.release < (3, 9)):
             return self._not_a_command(line, words[0])
+        self.where = name
         reply = getattr(self, f"_do_{name.lower()}")(words)
         count = self.counts.setdefault(name, [0, 0])
         count[1] += 1
@@ -122,6 +124,7 @@ class Session:
 
     def _unknown(self, reply: str) -> str:
         self.errors += 1
+        self.where = "UNKNOWN"
         self.counts.setdefault("unknown", [0, 0])[1] += 1
         return reply
 
@@ -141,7 +144,7 @@ class Session:
 
     def _helo_name(self, words: list[str]) -> None:
         self._reset()
-        self._client_helo = re.sub(r"[<>()\\\";@]", "?", log.printable(" ".join(words[1:])))
+        self._client_helo = re.sub(r"[ <>()\\\";@]", "?", log.printable(" ".join(words[1:])))
 
     def _do_helo(self, words: list[str]) -> str:
         if len(words) < 2:
@@ -309,6 +312,7 @@ class Session:
         if len(words) != 1:
             return "501 5.5.4 Syntax: DATA"
         self.receiving = True
+        self.where = "DATA"
         self._write(Kind.MESSAGE, b"")
         for line in self._received():
             self._write(Kind.NORMAL, _bytes(line))
@@ -407,6 +411,7 @@ class Session:
 
     def _end_of_data(self) -> str:
         self.receiving = False
+        self.where = "END-OF-MESSAGE"
         drop = self._drop
         assert drop is not None
         reply = ""
@@ -428,6 +433,10 @@ class Session:
             self.errors += 1
         return reply
 
+    def where_lost(self, waiting: int) -> str:
+        """What the client was at when the connection ended, with `waiting` bytes of a line received."""
+        return f"DATA ({self._size + waiting} bytes)" if self.receiving else self.where
+
     def summary(self) -> str:
         """The log line at the end: what was asked, and how often it was granted."""
         out = []
@@ -437,7 +446,7 @@ class Session:
                 granted, count = self.counts[name]
                 out.append(f"{name.lower()}={granted}" if granted == count else f"{name.lower()}={granted}/{count}")
                 good, asked = good + granted, asked + count
-        out.append(f"commands={good}" if good == asked else f"commands={good}/{asked}")
+        out.append(f"commands={good}" if good == asked > 0 else f"commands={good}/{asked}")
         return f"disconnect from {CLIENT} {' '.join(out)}"
 
 
@@ -471,6 +480,11 @@ class _Input:
     def more(self) -> bool:
         """Whether a whole line is there already."""
         return b"\n" in self._buffer
+
+    @property
+    def waiting(self) -> int:
+        """How many bytes of a line that is not complete are there."""
+        return len(self._buffer)
 
     def line(self) -> tuple[str, bytes] | None:
         """("N", line without its end) or ("L", part); None at the end. Raises TimeoutError."""
@@ -519,8 +533,10 @@ def converse(view: "View", opener: Callable[[], Drop], *, pause: Callable[[float
             _one_line(session, source, say)
     except TimeoutError:
         say(f"421 4.4.2 {view.myhostname} Error: timeout exceeded")
+        log.info(f"timeout after {session.where_lost(source.waiting)} from {CLIENT}")
     except EOFError:
-        log.info(f"lost connection after {'DATA' if session.receiving else 'command'} from {CLIENT}")
+        if session.where != "END-OF-MESSAGE":  # who leaves without QUIT
+            log.info(f"lost connection after {session.where_lost(source.waiting)} from {CLIENT}")
     finally:
         session.close()
         log.info(session.summary())

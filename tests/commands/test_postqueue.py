@@ -137,6 +137,12 @@ def test_json(site):
     }
 
 
+def test_json_has_no_original_address_before_3_11(site, monkeypatch):
+    monkeypatch.setenv("POSTFIXPY_VERSION", "3.7")
+    result = listing(site, "-j", head(expire=1), new("c@x", "gone", "bounce"), b"\0\0")
+    assert json.loads(result.out)["recipients"] == [{"address": "c@x", "bounce_reason": "gone"}]
+
+
 def test_json_from_an_older_showq(site):
     result = listing(site, "-j", head(), old("a@example.com", "no"), old("b@example.com"), b"\0\0")
     assert json.loads(result.out)["recipients"] == [

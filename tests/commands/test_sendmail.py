@@ -273,6 +273,7 @@ def test_usage_errors(place: Place, arguments: list[str], text: str) -> None:
         (["-N", "sometimes"], "bad -N option value: 'sometimes' -- ignored"),
         (["-R", "none"], "bad -R option value -- ignored"),
         (["-V", "x" * 101], "too long -V option value -- ignored"),
+        (["-V", ""], "bad syntax in -V option value -- ignored"),
         (["-V", "\x01xyz"], "bad syntax in -V option value -- ignored"),
         (["-V", "+="], "option -V is deprecated with Postfix 2.3; specify -XV instead"),
         (["-V+="], "option -V+= is deprecated with Postfix 2.3; specify -XV+= instead"),
@@ -284,6 +285,22 @@ def test_warnings(place: Place, arguments: list[str], text: str) -> None:
     status, _, err = place.run("-f", "me@x", *arguments, "a@b", message=b"x\n")
     assert f"sendmail: warning: {text}\n" in err
     assert status == 0
+
+
+def test_every_letter_that_is_no_option_is_named(place: Place) -> None:
+    _, _, err = place.run("-dash@d.example", "-Z")
+    said = [line for line in err.splitlines() if "invalid option" in line]
+    assert said == [f"sendmail: invalid option -- '{letter}'" for letter in "dasZd"]
+
+
+def test_old_options_are_told_of_before_main_cf_is_read(place: Place) -> None:
+    (place.directory / "main.cf").write_text("soft_bounce = maybe\n")
+    status, _, err = place.run("-V", "+=", "-f", "me@x", "a@b", message=b"x\n")
+    assert (status, err) == (
+        75,
+        "sendmail: warning: option -V is deprecated with Postfix 2.3; specify -XV instead\n"
+        "sendmail: fatal: bad boolean configuration: soft_bounce = maybe\n",
+    )
 
 
 @pytest.mark.parametrize("arguments", [["-bh"], ["-q30m"], ["-bH"]])

@@ -172,3 +172,15 @@ def test_locks(queue):
             assert lock(second.fd, exclusive=True)
             assert not lock(first.fd, exclusive=False)
         assert lock(first.fd, exclusive=True, wait=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_directory_that_may_only_be_written_takes_messages(tmp_path):
+    """The maildrop queue, for a user in its group."""
+    (tmp_path / "maildrop").mkdir()
+    (tmp_path / "maildrop").chmod(0o300)
+    with Queue(str(tmp_path), "", 1).create("maildrop") as file:
+        file.write(b"x")
+        file.commit(0o444)
+    (tmp_path / "maildrop").chmod(0o700)
+    assert os.stat(file.path).st_mode & 0o777 == 0o744

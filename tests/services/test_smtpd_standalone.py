@@ -41,6 +41,7 @@ VIEW: dict[str, Any] = {
     "smtpd_banner": "mail.example.com ESMTP Postfix",
     "smtpd_discard_ehlo_keywords": "",
     "smtpd_helo_required": False,
+    "release": (3, 11),
     "smtpd_hard_error_limit": 20,
     "smtpd_junk_command_limit": 100,
     "smtpd_noop_commands": "",
@@ -236,6 +237,25 @@ def test_too_many_errors_and_recipients() -> None:
     assert talk.session.over
     talk = Talk(smtpd_recipient_limit=1)
     assert talk.say("MAIL FROM:<>", "RCPT TO:<a@b>", "RCPT TO:<a@c>")[-1] == "452 4.5.3 Error: too many recipients"
+
+
+def test_help_is_for_releases_from_3_9_on() -> None:
+    assert Talk(release=(3, 7)).say("HELP") == ["500 5.5.2 Error: command not recognized"]
+
+
+def test_where_a_connection_is_lost() -> None:
+    talk = Talk()
+    assert talk.session.where_lost(0) == "CONNECT"
+    assert talk.session.summary() == "disconnect from localhost[127.0.0.1] commands=0/0"
+    talk.say("EHLO a b")
+    assert talk.session.where_lost(3) == "EHLO"
+    talk.say("FOO")
+    assert talk.session.where_lost(3) == "UNKNOWN"
+    talk.say("MAIL FROM:<a@b>", "RCPT TO:<c@d>", "DATA")
+    talk.session.content("N", b"hello")
+    assert talk.session.where_lost(3) == "DATA (10 bytes)"
+    talk.session.content("N", b".")
+    assert talk.session.where == "END-OF-MESSAGE"
 
 
 def test_helo_and_utf8_requirements() -> None:
