@@ -9,8 +9,8 @@ import pytest
 from harness import MailSystem, Sink
 
 MISSING = {
-    "stock-upstream": "anvil local smtp/inet tlsmgr verify virtual",
-    "stock-debian": "anvil bsmtp ifmail local maildrop mailman scalemail-backend smtp/inet tlsmgr uucp verify virtual",
+    "stock-upstream": "anvil local smtp/inet verify virtual",
+    "stock-debian": "anvil bsmtp ifmail local maildrop mailman scalemail-backend smtp/inet uucp verify virtual",
 }
 
 
