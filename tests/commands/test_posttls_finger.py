@@ -33,7 +33,7 @@ def finger(tmp_path: Path, lines: list[str], zone: list[str], script: list[str],
     settings = Settings(config.load(str(tmp_path), profile="upstream").view(process_name="smtp"), own=["127.0.0.1"])
     clock = Clock()
     network = Network({"127.0.0.11:25": [script]}, clock, str(scenario.CERTIFICATES))
-    memory = Memory(network, clock, lambda outcome: 0, exchange=Zone(zone))
+    memory = Memory(network, clock, lambda outcome: 0, Zone(zone))
     probe = Options("server.example", lines.append, match=["nexthop", "dot-nexthop"])
     for name, value in options.items():
         setattr(probe, name, value)
