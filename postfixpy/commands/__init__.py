@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "postsuper": ("postsuper", "delete, hold, release, requeue messages"),
     "posttls-finger": ("posttls_finger", "tell the TLS properties of a server"),
     "sendmail": ("sendmail", "submit mail, as every program expects it"),
+    "trace": ("trace", "show session traces (postfixpy_session_trace_directory) as ladders"),
     "sink": ("sink", "an SMTP and LMTP server that accepts, delays, refuses or drops as told"),
     "tlsrpt": ("tlsrpt", "collect TLSRPT events and write the reports of RFC 8460"),
 }

@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
     from postfixpy.services import PROGRAMS
 
     names = {
-        "--commands": sorted(set(COMMANDS) - {"link", "oauth", "sink"}),
+        "--commands": sorted(set(COMMANDS) - {"link", "oauth", "sink", "trace"}),
         "--daemons": sorted({*PROGRAMS, "master", "postfix-script"}),
     }
     arguments = argv[1:]

@@ -32,21 +32,28 @@ NORMAL, CONTINUED, EXTRACTED = "N", "L", "X"
 """Kinds of queue-file records: a line, a part of a line, the end of the content."""
 
 
+PLAIN = 127
+"""Bytes of a line that may be in the first part of a batch."""
+
+Batch = tuple[Sequence[bytes], Sequence[tuple[str, bytes]]]
+"""Lines of at most `PLAIN` bytes, complete ones, and behind them records of any kind: kind, payload."""
+
+
 class Source(Protocol):
     """Where the content comes from: the queue file, or a message in memory."""
 
-    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
-        """The records from `offset` on, some at a time: kind, payload, offset."""
+    def batches(self, offset: int) -> Iterator[Batch]:
+        """The records from `offset` on, some at a time."""
 
 
 class ListSource:
     """A message in memory: for tests and the library interface."""
 
     def __init__(self, records: Iterable[tuple[str, bytes]]) -> None:
-        self._records = [(kind, data, 0) for kind, data in records]
+        self._records = list(records)
 
-    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
-        yield self._records
+    def batches(self, offset: int) -> Iterator[Batch]:
+        yield (), self._records
 
 
 BAD_RECORD = "bad"
@@ -59,14 +66,20 @@ class QueueFileSource:
     def __init__(self, records: RecordFile) -> None:
         self._records = records
 
-    def batches(self, offset: int) -> Iterator[Sequence[tuple[str, bytes, int]]]:
-        self._records.seek(offset)
+    def batches(self, offset: int) -> Iterator[Batch]:
+        records = self._records
+        records.seek(offset)
         try:
-            while batch := self._records.batch():
-                yield batch
+            while True:
+                plain = records.plain(PLAIN)
+                record = records.next()
+                if record is None:
+                    yield plain, ()
+                    return
+                yield plain, ((record.kind, record.payload),)
         except RecordError as error:
             log.warning(str(error))
-            yield [(BAD_RECORD, b"", 0)]
+            yield plain, ((BAD_RECORD, b""),)
 
 
 class Lines:
@@ -97,6 +110,15 @@ class Lines:
         else:
             self.left -= len(data)
             self.start = self.start and not data
+
+    def feed_plain(self, lines: Sequence[bytes]) -> None:
+        """Add complete lines of at most `PLAIN` bytes."""
+        if self.start and self.left == self.limit and (not self.limit or self.limit > PLAIN):
+            self.out += b"\r\n".join([b"." + line if line[:1] == b"." else line for line in lines])
+            self.out += b"\r\n"
+            return
+        for line in lines:
+            self.feed(NORMAL, line)
 
     def _fold(self, kind: str, data: bytes) -> None:
         """A record that reaches the limit: broken into lines that a space continues."""
@@ -180,8 +202,11 @@ def _machine(d: Delivery, s: Session) -> MimeMachine | None:
 def _send_as_is(d: Delivery, s: Session, lines: Lines) -> Run[str]:
     stream, feed = s.stream, lines.feed
     end = last = ""
-    for batch in d.source.batches(d.request.offset):
-        for kind, data, _ in batch:
+    for plain, batch in d.source.batches(d.request.offset):
+        if plain:
+            lines.feed_plain(plain)
+            last = NORMAL
+        for kind, data in batch:
             if kind != NORMAL and kind != CONTINUED:
                 end = kind
                 break
@@ -200,8 +225,10 @@ def _send_as_is(d: Delivery, s: Session, lines: Lines) -> Run[str]:
 
 def _send_processed(d: Delivery, s: Session, lines: Lines, machine: MimeMachine) -> Run[str]:
     end = ""
-    for batch in d.source.batches(d.request.offset):
-        for kind, data, _ in batch:
+    for plain, batch in d.source.batches(d.request.offset):
+        for line in plain:
+            yield from _process(d, lines, machine.feed(NORMAL, line))
+        for kind, data in batch:
             if kind != NORMAL and kind != CONTINUED:
                 end = kind
                 break

@@ -21,8 +21,8 @@ def is_loop(d: Delivery) -> Run[bool]:
 def _entries(d: Delivery) -> set[str]:
     found: set[str] = set()
     previous = ""
-    for batch in d.source.batches(d.request.offset):
-        for kind, data, _ in batch:
+    for plain, batch in d.source.batches(d.request.offset):
+        for kind, data in (*((NORMAL, line) for line in plain), *batch):
             if kind not in (NORMAL, CONTINUED):
                 return found
             if previous != CONTINUED:

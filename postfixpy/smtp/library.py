@@ -15,6 +15,7 @@ Each recipient gets exactly one Outcome: "sent", "deferred" (try again later) or
 program installs a sink (postfixpy.log.set_sink).
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Sequence
@@ -88,14 +89,17 @@ class Client:
         """Deliver `message` (lines end in LF or CRLF) to `recipients`, and return an Outcome for each, in their order.
 
         Addresses are in internal (unquoted) form; a Recipient also carries DSN options. `nexthop` is a destination as
-        in transport(5); by default relayhost, or for each recipient its domain. Raises FatalError for a destination
-        that makes no sense.
+        in transport(5); by default relayhost, or for each recipient its domain. What the network and the servers do
+        is never an exception but an Outcome. Raises FatalError for a destination that makes no sense, and for tables
+        whose failure is fatal (smtp_generic_maps): then nothing is known of the recipients.
         """
-        people = [Recipient(one) if isinstance(one, str) else one for one in recipients]
-        relay = nexthop or self._settings.view.relayhost
+        people = [Recipient(one) if isinstance(one, str) else dataclasses.replace(one) for one in recipients]
+        view = self._settings.view
+        relay = nexthop or view.relayhost
         groups: dict[str, list[Recipient]] = {}
         for person in people:
-            groups.setdefault(relay or person.address.rpartition("@")[2], []).append(person)
+            _, at, domain = person.address.rpartition("@")
+            groups.setdefault(relay or (domain if at else view.myorigin), []).append(person)
         outcomes: dict[int, Outcome] = {}
         for destination, group in groups.items():
             for outcome in await self._deliver(message, sender, group, destination):

@@ -11,7 +11,7 @@ from tests.ipc.processes import configuration
 def test_writes_executables(tmp_path, capsys):
     commands, daemons = tmp_path / "bin", tmp_path / "sbin"
     assert main(["link", "--commands", str(commands), "--daemons", str(daemons)]) == 0
-    assert {path.name for path in commands.iterdir()} == set(COMMANDS) - {"link", "oauth", "sink"}
+    assert {path.name for path in commands.iterdir()} == set(COMMANDS) - {"link", "oauth", "sink", "trace"}
     assert {path.name for path in daemons.iterdir()} == {*PROGRAMS, "master", "postfix-script"}
     assert all(os.access(path, os.X_OK) for path in daemons.iterdir())
     assert (daemons / "smtp").read_text().startswith(f"#!{sys.executable} -I\n")

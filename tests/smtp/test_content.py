@@ -1,5 +1,6 @@
 """Records to wire lines: folding, dots, missing line ends, and memory that does not grow."""
 
+import io
 import tracemalloc
 from collections.abc import Iterator
 
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfixpy.smtp.content import Lines, send_content
+from postfixpy.mail.records import RecordFile, encode_record
+from postfixpy.smtp.content import Batch, Lines, QueueFileSource, send_content
 from postfixpy.smtp.effects import Write
 
 
@@ -54,11 +56,33 @@ def test_folded_lines_never_exceed_the_limit_and_lose_nothing(limit: int, record
 class Endless:
     """A message of 500 MB that exists nowhere at once."""
 
-    def batches(self, offset: int) -> Iterator[list[tuple[str, bytes, int]]]:
-        batch = [("N", b"x" * 70, 0)] * 1000
+    def batches(self, offset: int) -> Iterator[Batch]:
         for _ in range(200):
-            yield batch
-        yield [("X", b"", 0)]
+            yield [b"x" * 70] * 1000, ()
+        yield (), [("X", b"")]
+
+
+RECORDS = st.lists(st.tuples(st.sampled_from("NNNNLR"), st.binary(max_size=300) | st.just(b".")), max_size=20)
+
+
+@given(RECORDS, st.integers(0, 300))
+def test_a_queue_file_is_read_as_it_was_written(records: list[tuple[str, bytes]], limit: int) -> None:
+    """Also the lines that are read in a hurry, and what becomes of them on the wire."""
+    data = b"".join(encode_record(kind, payload) for kind, payload in records)
+    source = QueueFileSource(RecordFile(io.BytesIO(data), "f"))
+    found: list[tuple[str, bytes]] = []
+    fast = Lines(limit)
+    for plain, rest in source.batches(0):
+        found += [("N", line) for line in plain] + list(rest)
+        if plain:
+            fast.feed_plain(plain)
+        for kind, payload in rest:
+            fast.feed(kind, payload)
+    assert found == records
+    slow = Lines(limit)
+    for kind, payload in records:
+        slow.feed(kind, payload)
+    assert fast.take() == slow.take()
 
 
 def test_memory_does_not_grow_with_the_message(make_world) -> None:  # type: ignore[no-untyped-def]  # the fixture's

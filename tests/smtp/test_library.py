@@ -1,11 +1,13 @@
 """The client as a library, over real sockets on loopback."""
 
 import asyncio
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from postfixpy.errors import FatalError
+from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.outcome import Outcome
 from postfixpy.smtp.library import Client
 
@@ -97,3 +99,42 @@ def test_many_sessions_at_once(tmp_path: Path) -> None:
     with ScriptedServer(*[good()] * 20) as server:
         outcomes = asyncio.run(run(server.port))
     assert [outcome.result for found in outcomes for outcome in found] == ["sent"] * 20
+
+
+def example() -> str:
+    """The program in README.md."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    block = text.partition("## From Python")[2].partition("    import asyncio")
+    return textwrap.dedent((block[1] + block[2]).partition("\n## ")[0])
+
+
+def test_the_example_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(good()) as server:
+        settings = f"compatibility_level = 3.6\nmyhostname = client.example\nrelayhost = [127.0.0.1]:{server.port}\n"
+        (tmp_path / "main.cf").write_text(settings)
+        program = example()
+        assert len(program.strip().splitlines()) <= 11
+        exec(program.replace("/etc/postfix", str(tmp_path)), {})  # that is what it is there for
+    assert capsys.readouterr().out == "you@example.org sent 2.0.0 250 2.0.0 queued\n"
+
+
+def test_the_documentation_has_the_same_example() -> None:
+    from postfixpy.smtp import library
+
+    assert library.__doc__ is not None
+    assert textwrap.indent(example().strip(), "    ").replace("    \n", "\n") in library.__doc__
+
+
+def test_what_the_caller_gives_is_not_changed(tmp_path: Path) -> None:
+    mine = Recipient("you@server.example", notify=2)
+    script = good()
+    script[2] = b"250-server\r\n250 DSN\r\n"
+    (tmp_path / "main.cf").write_text("compatibility_level = 3.6\nmyhostname = client.example\n")
+
+    async def run(port: int) -> Outcome:
+        async with Client(str(tmp_path)) as client:
+            return (await client.deliver(MESSAGE, "me@client.example", [mine], nexthop=f"[127.0.0.1]:{port}"))[0]
+
+    with ScriptedServer(script) as server:
+        assert asyncio.run(run(server.port)).result == "sent"
+    assert mine.notify == 2
