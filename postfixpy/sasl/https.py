@@ -7,15 +7,26 @@ goes nowhere but to the address that the administrator wrote. Blocks: call it in
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from http.client import HTTPConnection, HTTPResponse
 
 MAX_ANSWER = 65536
 """Bytes of an answer."""
 
 
+BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+"""Where systems have the certificates of authorities."""
+
+
 class HTTPError(Exception):
     """No answer. str() says why, without what was sent."""
+
+
+class CertificateError(HTTPError):
+    """The server's certificate is not to be trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +72,31 @@ def _is_local(host: str) -> bool:
 
 def post_form(url: str, fields: Mapping[str, str], way: Way = DIRECT) -> tuple[int, bytes]:
     """The status and the body of the answer. Raises HTTPError."""
+    check_endpoint(url)
+    parts = urlsplit(url)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+    response, body = ask(_connection(url, way), "POST", path, urlencode(fields), headers, way.step, way.limit)
+    return response.status, body
+
+
+def ask(
+    connection: "HTTPConnection",
+    method: str,
+    path: str,
+    data: str | None,
+    headers: Mapping[str, str],
+    step: float,
+    limit: float,
+) -> "tuple[HTTPResponse, bytes]":
+    """The answer and its body; closes the connection. Raises HTTPError.
+
+    `limit` are seconds for the whole; `step` is the connection's limit for each step, for the text.
+    """
     import http.client
     import ssl
     import threading
 
-    check_endpoint(url)
-    connection = _connection(url, way)
     over = threading.Event()
 
     def stop() -> None:
@@ -74,36 +104,38 @@ def post_form(url: str, fields: Mapping[str, str], way: Way = DIRECT) -> tuple[i
         if connection.sock is not None:
             _shut(connection.sock)
 
-    timer = threading.Timer(way.limit, stop)
+    timer = threading.Timer(limit, stop)
     timer.daemon = True
     timer.start()
-    parts = urlsplit(url)
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     try:
-        connection.request("POST", path, urlencode(fields), headers)
-        response = connection.getresponse()
-        body = response.read(MAX_ANSWER + 1)
+        connection.request(method, path, data, headers)
+        with connection.getresponse() as response:
+            body = response.read(MAX_ANSWER + 1)
         if over.is_set():
-            raise HTTPError(f"no answer within {way.limit:g} seconds")
+            raise HTTPError(f"no answer within {limit:g} seconds")
         if len(body) > MAX_ANSWER:
             raise HTTPError(f"an answer of more than {MAX_ANSWER} bytes")
-        return response.status, body
+        return response, body
     except ssl.SSLCertVerificationError as error:
-        raise HTTPError(f"certificate of {parts.hostname}: {error.verify_message}") from None
+        raise CertificateError(f"certificate of {_host(connection)}: {error.verify_message}") from None
     except TimeoutError:
-        raise HTTPError(f"no answer within {way.step:g} seconds") from None
+        raise HTTPError(f"no answer within {step:g} seconds") from None
     except OSError as error:
         if over.is_set():
-            raise HTTPError(f"no answer within {way.limit:g} seconds") from None
+            raise HTTPError(f"no answer within {limit:g} seconds") from None
         raise HTTPError(error.strerror or type(error).__name__) from None
     except (http.client.HTTPException, ValueError) as error:
         if over.is_set():
-            raise HTTPError(f"no answer within {way.limit:g} seconds") from None
+            raise HTTPError(f"no answer within {limit:g} seconds") from None
         raise HTTPError(f"an answer that is not HTTP ({type(error).__name__})") from None
     finally:
         timer.cancel()
         connection.close()
+
+
+def _host(connection: Any) -> str:
+    """The server's name, beyond a proxy."""
+    return str(connection._tunnel_host or connection.host)  # set_tunnel() has no public way back
 
 
 def _connection(url: str, way: Way) -> Any:

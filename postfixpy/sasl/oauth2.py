@@ -23,7 +23,7 @@ from typing import Any
 from postfixpy import log
 
 from . import token_source
-from .https import post_form
+from .https import BUNDLES, post_form
 from .mechanism import TokenError
 from .token_source import LastingError, Source, Token
 
@@ -31,7 +31,6 @@ __all__ = ["TokenError", "Tokens"]
 
 _PAUSE, _LONG_PAUSE = 60.0, 3600.0
 """Seconds before a failed source is asked again; after a lasting failure, if its file does not change."""
-_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
 
 @dataclass(slots=True)
@@ -63,7 +62,7 @@ class Tokens:
     ) -> None:
         self._clock, self._post = clock, post
         self._directory = _open(directory, os.O_RDONLY | os.O_DIRECTORY) if directory else -1
-        self._authorities = next((fd for fd in (_open(path, os.O_RDONLY) for path in _BUNDLES) if fd >= 0), -1)
+        self._authorities = next((fd for fd in (_open(path, os.O_RDONLY) for path in BUNDLES) if fd >= 0), -1)
         self._defaults = _configuration(configuration)
         self._entries: dict[str, _Entry] = {}
         self._running: dict[str, asyncio.Task[None]] = {}

@@ -32,7 +32,7 @@ from postfixpy.services.lending import Lending
 from postfixpy.smtp import agent, effects, notice
 from postfixpy.smtp.content import QueueFileSource
 from postfixpy.smtp.delivery import Delivery
-from postfixpy.smtp.edge import Edge, reporting, tokens_of
+from postfixpy.smtp.edge import Edge, policies_of, reporting, tokens_of
 from postfixpy.smtp.settings import Settings
 
 _CONNECT_TRIES, _CONNECT_WAIT = 10, 10.0
@@ -59,6 +59,7 @@ class Smtp(DeliveryAgent):
         self.settings = Settings(self.view, lmtp=self.lmtp, service=context.service, words=context.words)
         self.reporter = Reporter.of(self.view, self.filter_parameter)
         self.tokens = tokens_of(self.view)
+        self.policies = policies_of(self.settings)
 
     async def start(self) -> None:
         view = self.view
@@ -78,7 +79,7 @@ class Smtp(DeliveryAgent):
             ttl=view.ipc_ttl,
         )
         handlers: dict[type, Any] = {effects.Rewrite: self._rewrite, effects.Notify: self._notify}
-        self.edge = Edge(resolver, handlers, self.tokens)
+        self.edge = Edge(resolver, handlers, self.tokens, self.policies)
         self.lending = Lending(self, self.edge, view)
         self.edge.handlers |= {effects.CacheFind: self.lending.find, effects.CacheSave: self.lending.save}
         self.tlsmgr = TlsmgrClient(f"private/{view.tlsmgr_service_name}")

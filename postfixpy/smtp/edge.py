@@ -18,10 +18,14 @@ from . import effects, sockets, trace
 from .effects import Effect, Run
 from .pool import Pool
 from .session_store import SessionStore
+from .sts_policy import Found
 
 if TYPE_CHECKING:
     from postfixpy.config import View
     from postfixpy.sasl.oauth2 import Tokens
+
+    from .settings import Settings
+    from .sts_store import Policies
 
 T = TypeVar("T")
 Dispose = Callable[[Outcome], Awaitable[int]]
@@ -42,6 +46,7 @@ class Edge:
         resolver: Resolver,
         extra: "dict[type, Callable[[Any], Awaitable[Any]]] | None" = None,
         tokens: "Tokens | None" = None,
+        policies: "Policies | None" = None,
     ) -> None:
         self.resolver = resolver
         self.handlers: dict[type, Callable[[Any], Awaitable[Any]]] = {
@@ -58,6 +63,7 @@ class Edge:
             effects.Store: self._store,
             effects.Compute: self._compute,
             effects.FetchToken: self._fetch_token,
+            effects.FetchPolicy: self._fetch_policy,
             effects.CacheFind: self._cache_find,
             effects.CacheSave: self.keep,
             effects.FindSession: self._find_session,
@@ -68,6 +74,7 @@ class Edge:
         self.pool = Pool(time.time, lambda link: link.close())
         self.sessions = SessionStore(time.time)
         self._tokens = tokens
+        self._policies = policies
         self._expiry: asyncio.TimerHandle | None = None
         if extra:
             self.handlers.update(extra)
@@ -179,6 +186,10 @@ class Edge:
             raise TokenError("OAuth2 is not set up")
         return await self._tokens.get(effect.source, effect.refused)
 
+    async def _fetch_policy(self, effect: effects.FetchPolicy) -> Found:
+        assert self._policies is not None  # `policies_of` the settings that ask
+        return await self._policies.get(effect.domain, effect.ident)
+
     async def _cache_find(self, effect: effects.CacheFind) -> Any:
         return self.pool.find(effect)
 
@@ -202,6 +213,8 @@ class Edge:
         self.pool.clear()
         if self._tokens is not None:
             self._tokens.close()
+        if self._policies is not None:
+            self._policies.close()
 
 
 def tokens_of(view: "View") -> "Tokens | None":
@@ -211,6 +224,15 @@ def tokens_of(view: "View") -> "Tokens | None":
     from postfixpy.sasl.oauth2 import Tokens
 
     return Tokens(view.data_directory)
+
+
+def policies_of(settings: "Settings") -> "Policies | None":
+    """The MTA-STS policies of a configuration, None when it does not use them. Before going to a chroot jail."""
+    if not settings.sts:
+        return None
+    from .sts_store import Policies
+
+    return Policies(settings.view.data_directory)
 
 
 def reporting(dispose: Dispose) -> "dict[type, Callable[[Any], Awaitable[Any]]]":

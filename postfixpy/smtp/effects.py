@@ -21,6 +21,8 @@ from postfixpy.mail.delivery import MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
 from postfixpy.tls.handshake import TLSRequest, TLSState
 
+from .sts_policy import Found
+
 T = TypeVar("T")
 
 
@@ -215,6 +217,14 @@ class FetchToken(Effect[tuple[str, str]]):
     source: str
     user: str
     refused: str = ""
+
+
+@dataclass(slots=True)
+class FetchPolicy(Effect[Found]):
+    """The MTA-STS policy of `domain`; `ident` is the id in its TXT record, "" if there is none."""
+
+    domain: str
+    ident: str
 
 
 def ask(search: TableSearch[T]) -> Run[T]:

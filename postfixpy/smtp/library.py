@@ -33,7 +33,7 @@ from postfixpy.mail.outcome import Outcome
 from . import agent, effects
 from .content import CONTINUED, EXTRACTED, NORMAL, ListSource
 from .delivery import Delivery
-from .edge import Edge, reporting, tokens_of
+from .edge import Edge, policies_of, reporting, tokens_of
 from .settings import Settings
 
 _numbers = itertools.count(1)
@@ -68,7 +68,7 @@ class Client:
             filter_name=self._settings.name("smtp_dns_reply_filter"),
         )
         handlers: dict[type, Any] = {effects.Rewrite: self._rewrite, effects.Notify: _ignore}
-        self._edge = Edge(resolver, handlers, tokens_of(self._settings.view))
+        self._edge = Edge(resolver, handlers, tokens_of(self._settings.view), policies_of(self._settings))
         self._reuse = reuse
 
     async def __aenter__(self) -> Self:

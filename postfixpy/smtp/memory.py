@@ -26,6 +26,8 @@ from .edge import outcome_of
 from .effects import ConnectError, Effect, Run, StreamError
 from .pool import Pool
 from .session_store import SessionStore
+from .sts_policy import STSPolicy, parse_policy
+from .sts_store import FetchError, Policies
 
 T = TypeVar("T")
 
@@ -450,7 +452,8 @@ class Memory:
     """Drives a generator.
 
     `dispose` gets each Outcome; `notices` has the postmaster notices, `traces` the session traces, `passed` what was
-    passed to another transport, `rewritten` the addresses that were asked to be rewritten.
+    passed to another transport, `rewritten` the addresses that were asked to be rewritten. `sites` are MTA-STS policies
+    by domain, or the result types of what goes wrong; `fetched` has the domains whose policy was fetched.
     """
 
     def __init__(
@@ -474,6 +477,9 @@ class Memory:
         self.pool = Pool(clock, lambda link: None)
         self.sessions = SessionStore(clock)
         self.reports: list[tuple[str, bytes]] = []
+        self.policies = Policies(clock=clock, fetch=self._fetch_policy)
+        self.sites: dict[str, str] = {}
+        self.fetched: list[str] = []
         self.fetch_token: Callable[[effects.FetchToken], tuple[str, str]] = _no_token
 
     def run(self, generator: Run[T]) -> T:
@@ -490,6 +496,14 @@ class Memory:
         except StopIteration as stop:
             value: T = stop.value
             return value
+
+    async def _fetch_policy(self, domain: str) -> STSPolicy:
+        """Raises FetchError."""
+        self.fetched.append(domain)
+        text = self.sites.get(domain, "sts-policy-fetch-error")
+        if text.startswith("sts-"):
+            raise FetchError(text, "as the test has it")
+        return parse_policy(text.encode())
 
     def _perform(self, effect: Any) -> Any:
         if isinstance(effect, effects.Write):
@@ -516,6 +530,8 @@ class Memory:
             return effect.function()
         elif isinstance(effect, effects.FetchToken):
             return self.fetch_token(effect)
+        elif isinstance(effect, effects.FetchPolicy):
+            return finish(self.policies.get(effect.domain, effect.ident))
         elif isinstance(effect, effects.Resolve):
             lookup = self.resolver.lookup(effect.name, effect.rtype, options=effect.options, dnssec=effect.dnssec)
             return finish(lookup)

@@ -9,6 +9,7 @@
   parents as ``.example.com``. Without that table the obsolete smtp_tls_per_site does, by the destination and by the
   server's name: MUST and MUST_NOPEERMATCH raise the level, NONE overrides MAY, and MAY yields to main.cf.
 * dane and dane-only look at the DNS (`dane`), and may become may, encrypt or halfdane.
+* With ``mta-sts:`` in smtp_tls_policy_maps the policies that domains publish may raise the level (`sts`).
 * Protocols, ciphers, names and fingerprints come from the table, or from main.cf by the level.
 
 Whatever is not understood, not found, or cannot be looked up makes the policy invalid; the server is then skipped with
@@ -27,7 +28,7 @@ from postfixpy.mail.delivery import REQUIRETLS, TLS_NOT_REQUIRED
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import Level, level_name
 
-from . import tls_status
+from . import sts, tls_status
 from .effects import Run, find
 from .policy_table import Entry, External, InvalidPolicy, parse_entry, parse_level
 from .requiretls import Demand
@@ -65,8 +66,10 @@ class Policy:
     match    the names to look for in the certificate, and words: "hostname", "nexthop", "dot-nexthop"
     sni      the name to send, or "hostname" or "nexthop"
     reuse    connections may be cached (smtp_tls_connection_reuse)
-    patterns of which the name of an MX host must match one (MTA-STS); empty: any name will do
-    external what an MTA-STS plugin told
+    match_mx the name of an MX host must match a pattern of `external`
+    external what an MTA-STS plugin told, or our own
+    sts_testing  the policy in `external` is for testing (sts.watch)
+    sts_failure  the result type of why there is no MTA-STS policy, to be told (sts.watch)
     """
 
     level: Level = Level.NONE
@@ -79,8 +82,10 @@ class Policy:
     base: str = ""
     raw_key: bool = False
     reuse: bool = False
-    patterns: list[str] = field(default_factory=list)
+    match_mx: bool = False
     external: External = field(default_factory=External)
+    sts_testing: bool = False
+    sts_failure: str = ""
 
     @property
     def must_encrypt(self) -> bool:
@@ -92,20 +97,11 @@ class Policy:
 
     def permits_host(self, name: str) -> bool:
         """Whether an MX host may be used, by the patterns of an MTA-STS policy (spec 8.4)."""
-        name = to_ascii(name) or name if not name.isascii() else name
-        if not self.patterns or any(matches_pattern(name, pattern) for pattern in self.patterns):
+        if not self.match_mx or self.external.permits(name):
             return True
+        name = to_ascii(name) or name if not name.isascii() else name
         log.warning(f"MX name '{name}' does not match STS MX pattern for '{self.external.domain}'")
         return False
-
-
-def matches_pattern(name: str, pattern: str) -> bool:
-    """Whether a host name matches an MX pattern of MTA-STS: itself, or ``*.`` in place of its first label."""
-    name, pattern = name.lower(), pattern.lower()
-    if name == pattern:
-        return True
-    label, dot, rest = name.partition(".")
-    return bool(label and dot and rest) and pattern == f"*.{rest}"
 
 
 def global_level(settings: "Settings") -> Level:
@@ -176,6 +172,8 @@ def evaluate(settings: "Settings", server: "Server", sendopts: int, now: float) 
         policy.reuse = policy.reuse if entry.reuse is None else entry.reuse
     if policy.level.dane_based:
         yield from dane.initialize(settings, server, policy, now)
+    if entry is None and settings.sts and not _tls_not_required(settings, sendopts):
+        entry = yield from _sts_entry(settings, server, policy, now)
     if policy.level > Level.NONE:
         _fill(settings, server, policy, entry or Entry(policy.level))
     return policy
@@ -219,7 +217,24 @@ def _enforce_sts(settings: "Settings", policy: Policy, entry: Entry) -> None:
     external = entry.external
     sts = settings.view.smtp_tls_enforce_sts_mx_patterns and external.kind.lower() == "sts"
     if sts and entry.match is not None and external.patterns:
-        policy.patterns, entry.match = external.patterns, ["hostname"]
+        policy.match_mx, entry.match = True, ["hostname"]
+
+
+def _sts_entry(settings: "Settings", server: "Server", policy: Policy, now: float) -> Run[Entry | None]:
+    """The entry that MTA-STS has for the server's domain, taken over into `policy` where it raises the level (sts)."""
+    if policy.level > Level.ENCRYPT and policy.level != Level.HALFDANE:
+        return None
+    entry = yield from sts.find(settings, server, policy, now)
+    if entry is None:
+        return None
+    if policy.level == Level.HALFDANE:
+        if entry.level == Level.SECURE:
+            policy.external, policy.match_mx = entry.external, True
+        policy.sts_testing = False
+        return None
+    policy.level, policy.external = max(policy.level, entry.level), entry.external
+    _enforce_sts(settings, policy, entry)
+    return entry
 
 
 def _per_site_level(settings: "Settings", site: str, host: str, default: Level) -> Run[Level]:

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from postfixpy import log
 from postfixpy.config.lines import split_name_value
-from postfixpy.dns.names import hostname_problem, valid_hostname
+from postfixpy.dns.names import hostname_problem, to_ascii, valid_hostname
 from postfixpy.lookup.syntax import SPACE, braced, tokens
 from postfixpy.tls.handshake import TLSA
 from postfixpy.tls.level import LEVELS, Level, level_name
@@ -45,8 +45,22 @@ class External:
     patterns: list[str] = field(default_factory=list)
     failure: str = ""
 
+    def permits(self, name: str) -> bool:
+        """Whether the name of an MX host matches a pattern, if there are any (spec 8.4)."""
+        name = to_ascii(name) or name if not name.isascii() else name
+        return not self.patterns or any(matches_pattern(name, pattern) for pattern in self.patterns)
+
     def __bool__(self) -> bool:
         return bool(self.ttl is not None or self.domain or self.strings or self.patterns or self.failure)
+
+
+def matches_pattern(name: str, pattern: str) -> bool:
+    """Whether a host name matches an MX pattern of MTA-STS: itself, or ``*.`` in place of its first label."""
+    name, pattern = name.lower(), pattern.lower()
+    if name == pattern:
+        return True
+    label, dot, rest = name.partition(".")
+    return bool(label and dot and rest) and pattern == f"*.{rest}"
 
 
 @dataclass(slots=True)

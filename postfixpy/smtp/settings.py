@@ -17,11 +17,12 @@ from postfixpy.lookup.addresses import AddressContext, LocalDomains
 from postfixpy.lookup.maps import Maps
 from postfixpy.lookup.matching import NameAddressList, StringList, matches_parent
 from postfixpy.lookup.registry import open_table
+from postfixpy.lookup.syntax import tokens
 from postfixpy.lookup.table import Flags, Table, TableError
 from postfixpy.tls.level import LEVELS, Level
 from postfixpy.tls.loglevel import log_mask
 
-from . import destination, requiretls, tlsrpt
+from . import destination, requiretls, sts, tlsrpt
 from .effects import Run, ask
 from .parameters import any_release
 from .policy import global_level
@@ -190,7 +191,7 @@ class Settings:
         view = self.view
         text = view.smtp_connection_cache_destinations
         self.cache_destinations = StringList("smtp_connection_cache_destinations", text, view) if text else None
-        self.tls_policy = self._maps("smtp_tls_policy_maps")
+        self._open_tls_policy()
         self.tls_per_site = self._maps("smtp_tls_per_site") if self.tls_policy is None else None
         if self.tls_policy is not None and view.smtp_tls_per_site:
             per_site, policy = self.name("smtp_tls_per_site"), self.name("smtp_tls_policy_maps")
@@ -219,6 +220,13 @@ class Settings:
         self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
         self.requiretls_policy = requiretls.parse(view)
         self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
+
+    def _open_tls_policy(self) -> None:
+        """smtp_tls_policy_maps; the word of MTA-STS among its tables is not a table."""
+        name, words = "smtp_tls_policy_maps", list(tokens(self.view.smtp_tls_policy_maps))
+        self.sts = sts.TABLE in words and sts.available(self)
+        tables = " ".join(word for word in words if word != sts.TABLE)
+        self.tls_policy = Maps(self.name(name), tables, self.view) if words else None
 
     def tables_changed(self) -> str | None:
         """The name of a table that was changed since it was opened, or None."""

@@ -12,7 +12,7 @@ from postfixpy import log
 from postfixpy.tls.handshake import HandshakeError, Report, TLSRequest
 from postfixpy.tls.level import Level
 
-from . import failure, states, tls_sessions, tls_status, tlsrpt
+from . import failure, states, sts, tls_sessions, tls_status, tlsrpt
 from . import session as feature
 from .effects import Run, StartTLS
 from .policy import plaintext_ok
@@ -59,6 +59,7 @@ def negotiate(d: "Delivery", s: "Session") -> Run[bool]:
     elif required:
         yield from failure.site(d, "TLS is required, but our TLS engine is unavailable", status="4.7.5")
         raise Done
+    yield from sts.without_tls(d, s)
     d.tls.decide_level(Level.NONE)
     d.tls.decide_requiretls(tls_status.NONE)
     return False
@@ -101,6 +102,7 @@ def begin(d: "Delivery", s: "Session") -> Run[None]:
     if s.tls.reused and d.settings.tlsrpt_skip_reused and d.tlsrpt is not None:
         d.tlsrpt.told = True
     yield from _verify(d, s)
+    yield from sts.watch(d, s)
     yield from tlsrpt.success(d)
     d.tls.decide_level(s.tls.level)
 
@@ -125,6 +127,7 @@ def tls_request(d: "Delivery", s: "Session") -> TLSRequest:
         policy.base,
         policy.raw_key,
         policy.external.failure,
+        watch=s.host if policy.sts_testing else "",
         log=settings.tls_log,
     )
 

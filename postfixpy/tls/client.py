@@ -288,6 +288,9 @@ class ClientHandshake:
         state.issuer = issuer_name(lib, certificate, namaddr)
         peername = lib.SSL_get0_peername(self.channel.ssl)
         state.subject = subject_name(lib, certificate, namaddr) or (peername or b"").decode("utf-8", "surrogateescape")
+        if self.request.watch:
+            name = _a_label(self.request.watch).encode("utf-8", "surrogateescape")
+            state.named = lib.X509_check_host(certificate, name, len(name), _NO_PARTIAL_WILDCARDS, None) == 1
         self._verdict(state, peername)
         if self.bits & _DETAILS:
             if self.context.release >= (3, 9):

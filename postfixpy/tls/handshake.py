@@ -62,6 +62,7 @@ class TLSRequest:
     base        the TLSA base domain at DANE levels: it is the name sent as SNI
     raw_key     ask for a raw public key where the level and the library allow it (smtp_tls_enable_rpk)
     failure     the type of an MTA-STS failure (``policy_failure=``): the certificate must not match; "" if none
+    watch       a name to compare the certificate with, for `TLSState.named`, where none must match; "" for none
     session_id  the key of the session cache, for the log; "" when sessions are not kept
     cache       name of the session cache for the log, "smtp" or "lmtp"
     session     a session of an earlier connection (`TLSState.session`), b"" if none
@@ -81,6 +82,7 @@ class TLSRequest:
     base: str = ""
     raw_key: bool = False
     failure: str = ""
+    watch: str = ""
     session_id: str = ""
     cache: str = "smtp"
     session: bytes = b""
@@ -133,6 +135,7 @@ class TLSState:
     certificate whether the server sent one; raw_key: whether it sent a bare key instead
     trusted     the chain was verified (or the name was all that was wrong)
     matched     trusted, at a level that matches. secured: likewise, but not HALFDANE
+    named       the certificate has the name `TLSRequest.watch`
     subject     common name of the certificate, "" if none; issuer: common name or organization of its issuer
     fingerprint hexadecimal with colons, of the certificate; key_fingerprint of its public key
     sni         what was sent
@@ -163,6 +166,7 @@ class TLSState:
     trusted: bool = False
     matched: bool = False
     secured: bool = False
+    named: bool = False
     subject: str = ""
     issuer: str = ""
     fingerprint: str = ""

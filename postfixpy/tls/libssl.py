@@ -172,6 +172,7 @@ _CRYPTO: dict[str, _Prototype] = {
     "EVP_MD_get_size": (c_int, c_void_p),
     "EVP_Digest": (c_int, c_char_p, c_size_t, c_void_p, POINTER(c_uint), c_void_p, c_void_p),
     "X509_free": (None, c_void_p),
+    "X509_check_host": (c_int, c_void_p, c_char_p, c_size_t, c_uint, c_void_p),
     "X509_up_ref": (c_int, c_void_p),
     "X509_get0_pubkey": (c_void_p, c_void_p),
     "X509_get_subject_name": (c_void_p, c_void_p),
