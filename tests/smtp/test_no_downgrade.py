@@ -28,6 +28,7 @@ POLICIES = [
     "smtp_tls_policy_maps = static:{secure match=hostname}\n" + CA,
     "smtp_tls_policy_maps = static:{nonsense}\n",
     "smtp_tls_policy_maps = fail:x\n",
+    "smtp_tls_security_level = may\nsmtp_tls_policy_maps = mta-sts:\n" + CA,  # the domain has a policy
     "smtp_tls_per_site = static:MUST_NOPEERMATCH\n",
     "smtp_tls_per_site = static:MUST\nsmtp_tls_security_level = may\n",
     "smtp_enforce_tls = yes\n",
@@ -37,8 +38,10 @@ POLICIES = [
 ]
 ZONE = [
     "@ad", ". NS a.root.", "server.example MX 10 mx.server.example", "mx.server.example A 127.0.0.11",
-    "mx.server.example A 127.0.0.12", "_25._tcp.mx.server.example TLSA 3 1 1 " + "ab" * 32,
+    '_mta-sts.server.example TXT "v=STSv1; id=1;"', "mx.server.example A 127.0.0.12",
+    "_25._tcp.mx.server.example TLSA 3 1 1 " + "ab" * 32,
 ]  # fmt: skip
+STS = "version: STSv1\nmode: enforce\nmx: mx.server.example\nmax_age: 1000\n"
 GREETING = st.sampled_from(
     [["> 220 a ESMTP"], ["> 220 a"], ["> 220 ********"], ["> 554 no"], [r">> 220 a\r\n250 b\r\n"], []]
 )
@@ -124,6 +127,7 @@ def test_no_mail_in_the_clear(
         world.network = world.memory.network = Network(
             {f"127.0.0.1{n}:25": scripts for n in (1, 2)}, world.clock, str(CERTIFICATES)
         )
+        world.memory.sites["server.example"] = STS
         request = world.request("server.example", flags=flags, sendopts=32 if "requiretls" in text else 0)
         request.stats.incoming_arrival -= age * 1_000_000
         world.deliver(request)
