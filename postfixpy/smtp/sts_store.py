@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _DAY, _PAUSE = 86400.0, 300.0
 _STEP, _LIMIT = 20.0, 60.0
+_THREADS = 16
 _IN_MEMORY, _ON_DISK = 1000, 5000
 _PREFIX = "mta-sts."
 
@@ -180,14 +181,19 @@ def _age(name: str, directory: int) -> float:
 
 def fetcher(context: "ssl.SSLContext | None" = None, port: int = 443) -> Fetch:
     """A function that fetches policies, in a thread. `context` has the authorities, by default the system's."""
+    from concurrent.futures import ThreadPoolExecutor
+
     if context is None:
         import ssl
 
         # Read now: not to be found from inside a chroot jail.
         context = ssl.create_default_context(cafile=next(filter(os.path.exists, BUNDLES), None))
 
+    # Threads of its own: servers that dawdle must not keep table look-ups waiting.
+    threads = ThreadPoolExecutor(_THREADS, "mta-sts")
+
     async def run(domain: str) -> STSPolicy:
-        return await asyncio.to_thread(fetch, domain, context, port)
+        return await asyncio.get_running_loop().run_in_executor(threads, fetch, domain, context, port)
 
     return run
 

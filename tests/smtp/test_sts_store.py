@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -12,10 +13,14 @@ from typing import Any
 
 import pytest
 
-from postfixpy.smtp import sts_store
-from postfixpy.smtp.memory import Clock, finish
+from postfixpy.dns.lookup import Resolver
+from postfixpy.smtp import policy, sts_store
+from postfixpy.smtp.delivery import Server
+from postfixpy.smtp.edge import Edge, policies_of
+from postfixpy.smtp.memory import Clock, Zone, finish
 from postfixpy.smtp.sts_policy import Found, STSPolicy
 from postfixpy.smtp.sts_store import FetchError, Policies, fetch
+from postfixpy.tls.level import Level
 
 TEXT = b"version: STSv1\r\nmode: enforce\r\nmx: mx.server.example\r\nmax_age: 864000\r\n"
 POLICY = STSPolicy("enforce", 864000, ("mx.server.example",))
@@ -176,7 +181,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Server(HTTPServer):
+class WebServer(HTTPServer):
     """Over TLS; a client that hangs up is no news."""
 
     def __init__(self, *arguments: Any) -> None:
@@ -212,7 +217,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def port(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """The port of a server on loopback, where every name leads."""
-    server = Server(("127.0.0.1", 0), Handler)
+    server = WebServer(("127.0.0.1", 0), Handler)
     server.context.load_cert_chain(certificate)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -233,6 +238,26 @@ def test_fetch(port: int, trusting: ssl.SSLContext) -> None:
     assert fetch("server.example", trusting, port) == POLICY
     assert Handler.asked == ("/.well-known/mta-sts.txt", f"mta-sts.server.example:{port}")
     assert asyncio.run(Policies(fetch=sts_store.fetcher(trusting, port)).get("server.example", "1")).policy == POLICY
+
+
+def test_a_real_process(port: int, trusting: ssl.SSLContext, make_settings: Any, tmp_path: Path) -> None:
+    """From the TXT record over HTTPS to the level, and what is left for the next process."""
+    data = tmp_path / "data"
+    data.mkdir()
+    maps = f"smtp_tls_policy_maps = mta-sts:\nsmtp_tls_CApath = /etc/ssl/certs\ndata_directory = {data}\n"
+    settings = make_settings(maps)
+    server = Server("server.example", "mx.server.example", "127.0.0.11", 25, "server.example")
+    resolver = Resolver(Zone(['_mta-sts.server.example TXT "v=STSv1; id=1;"']))
+    edge = Edge(resolver, policies=Policies(str(data), fetch=sts_store.fetcher(trusting, port)))
+    found = asyncio.run(edge.run(policy.evaluate(settings, server, 0, time.time())))
+    assert (found.level, found.match, found.sni, found.match_mx) == (Level.SECURE, ["hostname"], "hostname", True)
+    edge.close()
+    store = policies_of(settings)
+    assert store is not None
+    edge = Edge(Resolver(Zone([])), policies=store)  # the record is gone
+    assert asyncio.run(edge.run(policy.evaluate(settings, server, 0, time.time()))).level == Level.SECURE
+    edge.close()
+    assert policies_of(make_settings()) is None
 
 
 @pytest.mark.parametrize(
