@@ -81,7 +81,6 @@ MUTATIONS = [
     M("time limit of the final dot", STATES, '"smtp_data_done_timeout"', '"smtp_data_init_timeout"'),
     M("time limit of RSET after refusals", STATES, 'ABORT = State("smtp_rset_timeout"', 'ABORT = State("smtp_quit_timeout"'),
     M("time limit of QUIT", STATES, 'QUIT = State("smtp_quit_timeout"', 'QUIT = State("smtp_mail_timeout"'),
-    M("time limit of LHLO", STATES, 'LHLO = State("smtp_helo_timeout"', 'LHLO = State("smtp_mail_timeout"'),
     M("time limit of the greeting", STATES, 'GREETING = State("smtp_helo_timeout"', 'GREETING = State("smtp_mail_timeout"'),
     M("text: in reply to MAIL", STATES, '"MAIL FROM command"', '"MAIL command"'),
     M("text: while sending the final dot", STATES, "message may be sent more than once", "message may be sent twice"),

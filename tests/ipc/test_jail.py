@@ -12,7 +12,7 @@ import pytest
 
 from postfixpy.errors import FatalError
 from postfixpy.ipc.jail import drop_privileges, user_ids
-from tests.ipc.processes import configuration, environment
+from tests.ipc.processes import OWNER, configuration, environment
 
 
 def test_users():
@@ -55,7 +55,7 @@ def test_a_service_as_the_mail_owner(option):
     base = Path(tempfile.mkdtemp(dir="/tmp"))
     try:
         base.chmod(0o755)
-        etc = configuration(base, main="mail_owner = nobody\nlong = ${queue_directory?{a}:{b}}")
+        etc = configuration(base, main="long = ${queue_directory?{a}:{b}}")
         result = subprocess.run(
             [str(base / "daemons/echo"), "-S", "-u", option],
             input=b"do\0jail\0\0",
@@ -65,9 +65,9 @@ def test_a_service_as_the_mail_owner(option):
         )
         words = result.stdout.decode().split("\0")
         answer = dict(zip(words[3::2], words[4::2], strict=False))
-        nobody = pwd.getpwnam("nobody")
-        assert answer["uid"] == str(nobody.pw_uid)
-        assert answer["groups"] == f"[{nobody.pw_gid}]"
+        owner = pwd.getpwnam(OWNER)
+        assert answer["uid"] == str(owner.pw_uid)
+        assert answer["groups"] == f"[{owner.pw_gid}]"
         assert ("active" in answer["root"].split()) == (option == "-c")
         assert answer["idna"] == "xn--bcher-kva.example"
         assert (answer["conditional"], answer["family"], answer["zone"]) == ("set", "20", "CET")
