@@ -1,6 +1,5 @@
 """A real dovecot for tests: its auth service and its submission service, on loopback, with one user."""
 
-import os
 import shutil
 import signal
 import socket
@@ -99,8 +98,9 @@ class Dovecot:
 
     def _serves(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1):
-                return os.path.exists(self.path)
+            with socket.create_connection(("127.0.0.1", self.port), 1), socket.socket(socket.AF_UNIX) as auth:
+                auth.connect(self.path)
+                return True
         except OSError:
             return False
 
