@@ -28,6 +28,10 @@ def warn_unused(names: Names, *, main: bool = True) -> bool:
     return found
 
 
+OURS = "postfixpy_"
+"""What the names of our own parameters begin with (postfixpy.smtp.trace)."""
+
+
 def _warn_space(names: Names, settings: dict[str, str], scope: Scope | None, advice: dict[str, str]) -> bool:
     where = names.source(scope)
     found = False
@@ -40,7 +44,7 @@ def _warn_space(names: Names, settings: dict[str, str], scope: Scope | None, adv
                 log.warning(f'{where}: support for parameter "{name}" will be removed; instead, {advice[name]}')
             else:
                 log.warning(f"{where}: support for parameter {name} has been removed; instead, {advice[name]}")
-        elif not known:
+        elif not known and not name.startswith(OURS):
             log.warning(f"{where}: unused parameter: {name}={settings[name]}")
     return found
 
