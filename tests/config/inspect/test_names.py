@@ -115,8 +115,8 @@ def test_braces_and_comments_in_lists(warnings: list[str]) -> None:
 
 
 def test_unused_and_deprecated(warnings: list[str]) -> None:
-    ours = "postfixpy_session_trace_directory = /x\n"
-    result = names(f"{ours}zoo = 1\nsmtpd_use_tls = yes\nbar=2\n", "smtp inet n - n - - smtpd -o smtpd_bogus=1 -o biff=no")
+    main = "postfixpy_session_trace_directory = /x\nzoo = 1\nsmtpd_use_tls = yes\nbar=2\n"
+    result = names(main, "smtp inet n - n - - smtpd -o smtpd_bogus=1 -o biff=no")
     assert unused.warn_unused(result) is True
     unused.warn_deprecated_pointer(result)
     assert warnings == [
