@@ -179,7 +179,7 @@ def test_a_directory_that_may_only_be_written_takes_messages(tmp_path):
     """The maildrop queue, for a user in its group."""
     (tmp_path / "maildrop").mkdir()
     (tmp_path / "maildrop").chmod(0o300)
-    with Queue(str(tmp_path), "", 1).create("maildrop") as file:
+    with Queue(str(tmp_path), "", 1).create("maildrop", now=NOW) as file:
         file.write(b"x")
         file.commit(0o444)
     (tmp_path / "maildrop").chmod(0o700)

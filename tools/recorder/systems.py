@@ -128,4 +128,5 @@ def render(log: list[str], wires: list[tuple[str, list[str]]]) -> str:
         text = re.sub(rf"\b{queue_id}\b", f"Q{number}", text)
     for pattern, new in _RULES:
         text = pattern.sub(new, text)
-    return scenario.normal_log(text)
+    lines = map(scenario.normal_log, text.split("\n"))
+    return "\n".join(line for line in lines if line is not None)
