@@ -69,7 +69,7 @@ CALLS: list[tuple[list[str], bytes]] = [
     (["-n"], b""),
     (["-Z"], b""),
     (["-dash@d.example"], b""),
-    (["-dash", "-Z", "-f", "me", "-kq"], b""),
+    (["-dash", "-Z", "-f", "me", "-k"], b""),
     (["-V", "", "-f", "me", "a"], b"x\n"),
     (["-f"], b""),
     (["-R", "x", "-f", "me", "a"], b"x\n"),
