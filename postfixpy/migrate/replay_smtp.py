@@ -4,6 +4,8 @@ The observables come out in the same text that tools/record_smtp.py writes for t
 """
 
 import os
+import random
+from collections.abc import MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from postfixpy import config, log
@@ -210,13 +212,27 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
     return text.replace(directory, "$queue/etc")
 
 
+class _Backwards(random.Random):
+    """The same chance in every replay, and never the order of the DNS answer, so that one who shuffles is seen."""
+
+    def shuffle(self, x: MutableSequence[Any]) -> None:
+        """Turn the order round."""
+        x.reverse()
+
+
 def _replay(scenario: Scenario, directory: str, release: str, program: str, lines: list[str]) -> str:
     configuration = config.load(directory, release=release, profile="debian")
     view = configuration.view(process_name=program, service_name=program)
     words = scenario.value("words").split()
     reporter = _Reporter.make(view)
     settings = Settings(
-        view, lmtp=program == "lmtp", service=program, words=words, own=["127.0.0.1", "::1"], tls=scenario.tlsmgr
+        view,
+        lmtp=program == "lmtp",
+        service=program,
+        words=words,
+        own=["127.0.0.1", "::1"],
+        rng=_Backwards(0),
+        tls=scenario.tlsmgr,
     )
     clock = Clock(float(START))
     reporter.clock = lambda: int(clock.now * 1_000_000)
