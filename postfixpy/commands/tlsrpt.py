@@ -108,14 +108,25 @@ def parse(data: bytes) -> dict[str, Any] | None:
     """An event, None for what is none."""
     try:
         event = json.loads(data)
-        for policy in event["policies"]:
-            known = policy["policy-type"] in _POLICIES and isinstance(policy.get("failure-details", []), list)
-            if not known or not all(detail["c"] in _RESULTS for detail in policy.get("failure-details", [])):
-                return None
         good = event["dpv"] == "1" and _DOMAIN.fullmatch(event["d"]) and isinstance(event["pr"], str)
-        return event if good else None
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return event if good and event["policies"] and all(map(_is_policy, event["policies"])) else None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _is_policy(policy: dict[str, Any]) -> bool:
+    """Whether everything that goes into a report has its type."""
+    lists = [policy.get(name, []) for name in ("policy-string", "mx-host")]
+    details = policy.get("failure-details", [])
+    texts = [detail.get(name, "") for detail in details for name in _DETAILS]
+    return (
+        policy["policy-type"] in _POLICIES
+        and isinstance(policy.get("policy-domain", ""), str)
+        and all(isinstance(found, list) and all(isinstance(text, str) for text in found) for found in lists)
+        and isinstance(details, list)
+        and all(detail["c"] in _RESULTS for detail in details)
+        and all(isinstance(text, str) for text in texts)
+    )
 
 
 def read(directory: str, day: datetime.date) -> Iterable[dict[str, Any]]:
@@ -153,7 +164,7 @@ def aggregate(events: Iterable[dict[str, Any]], day: datetime.date, name: str, c
             entry[2 if found.get("f") else 1] += 1
             for detail in found.get("failure-details", []):
                 shown = {"result-type": _RESULTS[detail["c"]]}
-                shown |= {long: str(detail[short]) for short, long in _DETAILS.items() if short in detail}
+                shown |= {long: detail[short] for short, long in _DETAILS.items() if short in detail}
                 key = json.dumps(shown, sort_keys=True)
                 if key in entry[3] or len(entry[3]) < _MAX_DETAILS:
                     entry[3].setdefault(key, [shown, 0])[1] += 1
@@ -185,7 +196,7 @@ def _report(
 
 
 def write(found: dict[str, Any], directory: str) -> None:
-    """Write one report: to standard output, or to a file named as RFC 8460 5.3 says. Raises FatalError."""
+    """Write one report: to standard output, or to a file named as RFC 8460 5.1 says. Raises FatalError."""
     report = found["report"]
     domain = report["report-id"].partition("_")[2].rpartition("@")[0]
     sys.stderr.write(f"tlsrpt: {domain} ({found['rua']}), postfixpy {__version__}\n")
@@ -193,8 +204,10 @@ def write(found: dict[str, Any], directory: str) -> None:
     if not directory:
         print(text)
         return
-    start, end = (report["date-range"][key].replace(":", "") for key in ("start-datetime", "end-datetime"))
-    path = os.path.join(directory, f"{report['organization-name']}!{domain}!{start}!{end}.json")
+    times = (datetime.datetime.fromisoformat(text) for text in report["date-range"].values())
+    start, end = (int(time.timestamp()) for time in times)
+    sender = report["contact-info"].rpartition("@")[2]
+    path = os.path.join(directory, f"{sender}!{domain}!{start}!{end}.json")
     try:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text + "\n")

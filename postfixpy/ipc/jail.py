@@ -29,6 +29,9 @@ MODULES = (
 DATABASES = {"ldap": "ldap:", "libldap": "ldap:", "mongodb": "mongodb:", "mysql": "mysql:", "pgsql": "pgsql:"}
 """Modules of postfixpy.lookup that load a client library, which may be large, and the table type that they are for."""
 
+SASL = ("http.client", "gssapi", "spnego")
+"""What authentication loads late: token sources, and libraries of mechanisms, which are not there without them."""
+
 PACKAGES = ("dns.rdtypes", "dns.rdtypes.ANY", "dns.rdtypes.IN", "dns.rdtypes.CH")
 
 
@@ -40,7 +43,8 @@ def preload(view: "View") -> None:
     import socket
     import time
 
-    for name in MODULES:
+    sasl = view.smtp_sasl_auth_enable or view.lmtp_sasl_auth_enable
+    for name in (*MODULES, *(SASL if sasl else ())):
         try:
             importlib.import_module(name)
         except ImportError:

@@ -121,8 +121,13 @@ def watch(d: "Delivery", s: "Session") -> Run[None]:
 
 
 def without_tls(d: "Delivery", s: "Session") -> Run[None]:
-    """Where a policy is being tested and there is no TLS: log and tell it, which Postfix does where TLS is a must."""
-    if s.policy.sts_testing and s.policy.level == Level.MAY:
+    """Where there is no TLS, and none is needed: tell why there is no policy, or log and tell what a policy under test
+    would have made of that, which Postfix does where TLS is a must."""
+    if s.policy.level != Level.MAY:
+        return
+    if s.policy.sts_failure:
+        yield from tlsrpt.failure(d, Report(s.policy.sts_failure))
+    elif s.policy.sts_testing:
         domain = s.policy.external.domain
         log.info(f"{s.queue_id}: MTA-STS policy of {domain} (testing): {s.namaddrport} would be refused: no TLS")
         yield from tlsrpt.failure(d, Report("starttls-not-supported"))

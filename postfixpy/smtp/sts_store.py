@@ -181,6 +181,7 @@ def _age(name: str, directory: int) -> float:
 
 def fetcher(context: "ssl.SSLContext | None" = None, port: int = 443) -> Fetch:
     """A function that fetches policies, in a thread. `context` has the authorities, by default the system's."""
+    import http.client  # noqa: F401  # fetch() cannot load it in a chroot jail
     from concurrent.futures import ThreadPoolExecutor
 
     if context is None:

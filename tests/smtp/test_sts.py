@@ -169,10 +169,11 @@ def test_expired_and_new_id(make_world: Any, log_lines: list[str]) -> None:
     assert deliver(world)[0] == "sent"
 
 
+@pytest.mark.parametrize("script", [server("wrong"), PLAIN], ids=["tls", "plain"])
 @pytest.mark.parametrize("kind", ["sts-policy-fetch-error", "sts-webpki-invalid", "sts-policy-invalid"])
-def test_a_policy_that_cannot_be_had(make_world: Any, log_lines: list[str], kind: str) -> None:
+def test_a_policy_that_cannot_be_had(make_world: Any, log_lines: list[str], kind: str, script: list[str]) -> None:
     codes = {"sts-policy-fetch-error": 301, "sts-policy-invalid": 302, "sts-webpki-invalid": 303}
-    world = world_of(make_world, STS + MAY + REPORTS, server("wrong"), kind)
+    world = world_of(make_world, STS + MAY + REPORTS, script, kind)
     assert deliver(world)[0] == "sent"
     found = report(world)
     assert (found["policy-type"], found["failure-details"][0]["c"]) == (2, codes[kind])
