@@ -53,7 +53,12 @@ class Append(Message):
 
 @dataclass(slots=True)
 class Notify(Message):
-    """Send the notification that the log calls for: FLUSH, WARN or TRACE."""
+    """Send the notification that the log calls for.
+
+    FLUSH: return the message for what the log holds, and remove the log; callers that flush the defer log add
+    `DELETE_RECIPIENTS`, and none flushes under soft_bounce. WARN: say that it is delayed; the log stays. TRACE: the
+    delivery report or success notification, as the message's TRACE_FLAGS in `flags` say, and remove the log.
+    """
 
     nrequest: int
     flags: int
@@ -68,14 +73,14 @@ class Notify(Message):
 
 @dataclass(slots=True)
 class NotifyVerp(Notify):
-    """VERP: one notification a recipient, sent to the VERP form of the sender."""
+    """VERP: FLUSH with one notification a recipient, sent to the VERP form of the sender."""
 
     verp_delimiters: str = attribute()
 
 
 @dataclass(slots=True)
 class NotifyOne(Notify):
-    """ONE: a notification about one recipient, without a log."""
+    """ONE: the non-delivery notification for one recipient at once, without a log. The bounce service only."""
 
     original_recipient: str = attribute()
     recipient: str = attribute()
@@ -103,11 +108,6 @@ def recipient_and_dsn(message: Append | NotifyOne) -> tuple[Recipient, DSN]:
     m = message
     recipient = Recipient(m.recipient, m.original_recipient, m.offset, m.dsn_orig_rcpt, m.notify_flags)
     return recipient, DSN(m.dsn_status, m.action, m.reason, m.diag_type, m.diag_text, m.mta_type, m.mta_mname)
-
-
-def _status_fields(r: Recipient, d: DSN) -> tuple[str, str, int, str, int, str, str, str, str, str, str, str]:
-    where = (r.original, r.address, r.offset, r.dsn_orcpt, r.notify)
-    return *where, d.status, d.diag_type, d.diag_text, d.mta_type, d.mta_name, d.action, d.reason
 
 
 async def request(path: str, message: Message, *, timeout: float = 3600.0, release: Release | None = None) -> bool:
@@ -144,112 +144,8 @@ async def append(
     release: Release | None = None,
 ) -> bool:
     """Append one recipient's status to the log of message `queue_id`; True when it is on stable storage."""
-    message = Append(APPEND, flags, queue_id, *_status_fields(recipient, dsn))
-    return await request(path, message, timeout=timeout, release=release)
-
-
-async def flush(
-    path: str,
-    flags: int,
-    queue_name: str,
-    queue_id: str,
-    encoding: str,
-    sendopts: int,
-    sender: str,
-    envelope_id: str = "",
-    ret_flags: int = 0,
-    *,
-    timeout: float = 3600.0,
-    release: Release | None = None,
-) -> bool:
-    """Return the message: send the non-delivery notification for what the log holds, and remove the log.
-
-    Callers that flush the defer log add `DELETE_RECIPIENTS` to `flags`; callers never flush under soft_bounce.
-    """
-    message = Notify(FLUSH, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags)
-    return await request(path, message, timeout=timeout, release=release)
-
-
-async def warn(
-    path: str,
-    flags: int,
-    queue_name: str,
-    queue_id: str,
-    encoding: str,
-    sendopts: int,
-    sender: str,
-    envelope_id: str = "",
-    ret_flags: int = 0,
-    *,
-    timeout: float = 3600.0,
-    release: Release | None = None,
-) -> bool:
-    """Send the "delayed" notification for what the defer log holds; the log stays."""
-    message = Notify(WARN, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags)
-    return await request(path, message, timeout=timeout, release=release)
-
-
-async def trace(
-    path: str,
-    flags: int,
-    queue_name: str,
-    queue_id: str,
-    encoding: str,
-    sendopts: int,
-    sender: str,
-    envelope_id: str = "",
-    ret_flags: int = 0,
-    *,
-    timeout: float = 3600.0,
-    release: Release | None = None,
-) -> bool:
-    """Send the delivery report (or the success notification) for what the trace log holds, and remove the log.
-
-    `flags` holds the TRACE_FLAGS of the message, which say which of the two it is.
-    """
-    message = Notify(TRACE, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags)
-    return await request(path, message, timeout=timeout, release=release)
-
-
-async def verp(
-    path: str,
-    flags: int,
-    queue_name: str,
-    queue_id: str,
-    encoding: str,
-    sendopts: int,
-    sender: str,
-    envelope_id: str,
-    ret_flags: int,
-    delimiters: str,
-    *,
-    timeout: float = 3600.0,
-    release: Release | None = None,
-) -> bool:
-    """As `flush`, with one notification a recipient, each to the VERP form of the sender made with `delimiters`."""
-    message = NotifyVerp(
-        VERP, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags, delimiters
-    )
-    return await request(path, message, timeout=timeout, release=release)
-
-
-async def one(
-    path: str,
-    flags: int,
-    queue_name: str,
-    queue_id: str,
-    encoding: str,
-    sendopts: int,
-    sender: str,
-    envelope_id: str,
-    ret_flags: int,
-    recipient: Recipient,
-    dsn: DSN,
-    *,
-    timeout: float = 3600.0,
-    release: Release | None = None,
-) -> bool:
-    """Send the non-delivery notification for one recipient at once, without a log. The bounce service only."""
-    status = _status_fields(recipient, dsn)
-    message = NotifyOne(ONE, flags, queue_name, queue_id, encoding, sendopts, sender, envelope_id, ret_flags, *status)
+    r, d = recipient, dsn
+    who = (r.original, r.address, r.offset, r.dsn_orcpt, r.notify)
+    what = (d.status, d.diag_type, d.diag_text, d.mta_type, d.mta_name, d.action, d.reason)
+    message = Append(APPEND, flags, queue_id, *who, *what)
     return await request(path, message, timeout=timeout, release=release)

@@ -77,17 +77,17 @@ def test_append(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "number"), [("flush", 1), ("warn", 2), ("trace", 5)])
+@pytest.mark.parametrize(("kind", "number"), [(bounce.FLUSH, 1), (bounce.WARN, 2), (bounce.TRACE, 5)])
 @pytest.mark.parametrize(("release", "sendopts"), [((3, 7), "smtputf8"), ((3, 11), "sendopts")])
 def test_notify(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int, release: tuple[int, int], sendopts: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: int, number: int, release: tuple[int, int], sendopts: str
 ) -> None:
     ok, received, _ = converse(
         tmp_path,
         monkeypatch,
         b"status\x000\0\0",
-        lambda: getattr(bounce, name)(
-            "bounce", 2, "active", "4fZx", "8bit", 1, "me@example.com", "env", 2, release=release
+        lambda: bounce.request(
+            "bounce", bounce.Notify(kind, 2, "active", "4fZx", "8bit", 1, "me@example.com", "env", 2), release=release
         ),
     )
     assert ok
@@ -105,16 +105,22 @@ def test_notify(
 
 
 def test_verp_and_one_add_their_attributes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    common = ("bounce", 0, "active", "4fZx", "", 0, "me@example.com", "", 0)
-    _, received, _ = converse(tmp_path, monkeypatch, b"status\x000\0\0", lambda: bounce.verp(*common, "+="))
-    assert received[0] == ("nrequest", "3")
-    assert received[-1] == ("verp_delimiters", "+=")
-    (tmp_path / "bounce").unlink(missing_ok=True)
-    _, received, _ = converse(tmp_path, monkeypatch, b"status\x000\0\0", lambda: bounce.one(*common, ALICE, GONE))
-    assert received[0] == ("nrequest", "4")
-    assert received[9:11] == [("original_recipient", "al@example.org"), ("recipient", "alice@example.com")]
-    assert received[-1] == ("reason", "user unknown")
-    assert bounce.recipient_and_dsn(bounce.NotifyOne.parse(received)) == (ALICE, GONE)
+    common = (0, "active", "4fZx", "", 0, "me@example.com", "", 0)
+
+    def received(message: bounce.Message) -> list[tuple[str, str]]:
+        (tmp_path / "bounce").unlink(missing_ok=True)
+        return converse(tmp_path, monkeypatch, b"status\x000\0\0", lambda: bounce.request("bounce", message))[1]
+
+    verp = received(bounce.NotifyVerp(bounce.VERP, *common, "+="))
+    assert verp[0] == ("nrequest", "3")
+    assert verp[-1] == ("verp_delimiters", "+=")
+    who = (ALICE.original, ALICE.address, ALICE.offset, ALICE.dsn_orcpt, ALICE.notify)
+    what = (GONE.status, GONE.diag_type, GONE.diag_text, GONE.mta_type, GONE.mta_name, GONE.action, GONE.reason)
+    one = received(bounce.NotifyOne(bounce.ONE, *common, *who, *what))
+    assert one[0] == ("nrequest", "4")
+    assert one[9:11] == [("original_recipient", "al@example.org"), ("recipient", "alice@example.com")]
+    assert one[-1] == ("reason", "user unknown")
+    assert bounce.recipient_and_dsn(bounce.NotifyOne.parse(one)) == (ALICE, GONE)
 
 
 def test_refusal_is_false(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

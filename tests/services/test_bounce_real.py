@@ -317,12 +317,12 @@ def test_our_client_and_the_real_service(tmp_path: Path) -> None:
     async def talk(path: str) -> list[bool]:
         where = Recipient("joe@example.com", "al@example.org", 99)
         status = DSN("4.4.1", "delayed", "later", "smtp", "450 no", "dns", "mx")
-        common = (path, 0, "active", ID, "8bit", 1, "me@example.com", "", 0)
+        common = (0, "active", ID, "8bit", 1, "me@example.com", "", 0)
         return [
             await wire.append(path, 0, ID, where, status),
             await wire.append(path, 0, "bad/id", where, status),
-            await wire.warn(*common, release=RELEASE),
-            await wire.flush(*common, release=RELEASE),
+            await wire.request(path, wire.Notify(wire.WARN, *common), release=RELEASE),
+            await wire.request(path, wire.Notify(wire.FLUSH, *common), release=RELEASE),
         ]
 
     with (

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from postfixpy.errors import FatalError
+from postfixpy.ipc.bounce import Notify
 from postfixpy.ipc.cleanup import (
     FLAG_AUTOUTF8,
     FLAG_BOUNCE,
@@ -738,12 +739,12 @@ def test_the_bounce_service_can_lock_what_is_returned(harness: Harness, monkeypa
     async def accepted(*_: Any, **__: Any) -> int:
         return 0
 
-    async def flush(path: str, flags: int, queue: str, queue_id: str, *_: Any, **__: Any) -> bool:
-        with Queue("").open(queue, queue_id, os.O_RDONLY) as file:
+    async def request(path: str, message: Notify, **_: Any) -> bool:
+        with Queue("").open(message.queue_name, message.queue_id, os.O_RDONLY) as file:
             locked.append(lock(file.fd, exclusive=False))
         return True
 
-    monkeypatch.setattr("postfixpy.services.cleaning.refusal.bounce.flush", flush)
+    monkeypatch.setattr("postfixpy.services.cleaning.refusal.bounce.request", request)
     monkeypatch.setattr("postfixpy.ipc.disposition.Reporter.bounce", accepted)
     out = submit(harness, envelope("a@b") + MESSAGE + END, FLAGS_EXTERNAL | FLAG_BOUNCE)
     assert (out.status, out.queue, locked) == (0, "", [True])

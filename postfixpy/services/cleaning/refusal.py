@@ -59,9 +59,10 @@ async def _flush(mail: Incoming, file: QueueFile, service: str, soft_bounce: boo
     path = f"private/{service}"
     encoding = mail.attributes.get("encoding", "")
     about = (file.queue, mail.queue_id, encoding, mail.sendopts, mail.sender or "", mail.dsn_envid, ret)
+    request = bounce.Notify(bounce.FLUSH, bounce.CLEAN, *about)
     if mail.verp and not view.disable_verp_bounces:
-        return await bounce.verp(path, bounce.CLEAN, *about, mail.verp, timeout=view.ipc_timeout, release=view.release)
-    return await bounce.flush(path, bounce.CLEAN, *about, timeout=view.ipc_timeout, release=view.release)
+        request = bounce.NotifyVerp(bounce.VERP, bounce.CLEAN, *about, mail.verp)
+    return await bounce.request(path, request, timeout=view.ipc_timeout, release=view.release)
 
 
 def _recipients(file: QueueFile) -> list[Recipient]:

@@ -6,11 +6,10 @@ Source: qmgr(8), abounce(3), spec/smtp-client.md 15.8.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from postfixpy import log
-from postfixpy.ipc import bounce
+from postfixpy.ipc import bounce as wire
 from postfixpy.ipc.message import CURRENT, Release
 from postfixpy.mail.delivery import MessageStats, Recipient
 from postfixpy.mail.dsn import DSN
@@ -49,44 +48,28 @@ class Notices:
 
     async def expire(self, message: Message) -> bool:
         """Return the message for what the defer log holds: it is too old."""
-        return await self._return(message, self.defer_path, bounce.DELETE_RECIPIENTS)
+        return await self._return(message, self.defer_path, wire.DELETE_RECIPIENTS)
 
     async def _return(self, message: Message, path: str, flags: int) -> bool:
-        e = message.envelope
-        common = (path, flags, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags)
-        if e.verp_delimiters and self._verp:
-            request = bounce.verp(*common, e.verp_delimiters, timeout=_TIMEOUT, release=self.release)
-            return await self._request(message, request, "verp-bounce")
-        request = bounce.flush(*common, timeout=_TIMEOUT, release=self.release)
-        return await self._request(message, request, "bounce")
+        verp = message.envelope.verp_delimiters
+        if verp and self._verp:
+            request = wire.NotifyVerp(wire.VERP, flags, *_about(message), verp)
+            return await self._request(message, path, request, "verp-bounce")
+        return await self._request(message, path, wire.Notify(wire.FLUSH, flags, *_about(message)), "bounce")
 
     async def warn(self, message: Message) -> bool:
         """Warn the sender of the delay, for what the defer log holds."""
-        e = message.envelope
-        request = bounce.warn(
-            *(self.defer_path, 0, ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags),
-            timeout=_TIMEOUT,
-            release=self.release,
-        )
-        return await self._request(message, request, "delay warning")
+        request = wire.Notify(wire.WARN, 0, *_about(message))
+        return await self._request(message, self.defer_path, request, "delay warning")
 
     async def trace(self, message: Message) -> bool:
         """Send the delivery report for what the trace log holds."""
-        e = message.envelope
-        request = bounce.trace(
-            *(self.trace_path, e.trace_flags, ACTIVE, e.queue_id, e.encoding, e.sendopts),
-            *(e.from_, e.envelope_id, e.ret_flags),
-            timeout=_TIMEOUT,
-            release=self.release,
-        )
-        return await self._request(message, request, "trace")
+        request = wire.Notify(wire.TRACE, message.envelope.trace_flags, *_about(message))
+        return await self._request(message, self.trace_path, request, "trace")
 
-    async def _request(self, message: Message, request: Coroutine[Any, Any, bool], what: str) -> bool:
-        try:
-            async with self._turn:
-                done = await request
-        finally:
-            request.close()  # the process may end while it waits for its turn
+    async def _request(self, message: Message, path: str, request: wire.Notify, what: str) -> bool:
+        async with self._turn:
+            done = await wire.request(path, request, timeout=_TIMEOUT, release=self.release)
         if not done:
             log.info(f"{message.queue_id}: status=deferred ({what} failed)")
         return done
@@ -113,3 +96,9 @@ class Notices:
 
 def _stats(message: Message) -> MessageStats:
     return MessageStats(incoming_arrival=message.envelope.arrival, active_arrival=message.active_arrival)
+
+
+def _about(message: Message) -> tuple[str, str, str, int, str, str, int]:
+    """What every request says of the message, in the order of `wire.Notify`."""
+    e = message.envelope
+    return ACTIVE, e.queue_id, e.encoding, e.sendopts, e.from_, e.envelope_id, e.ret_flags

@@ -135,7 +135,7 @@ def test_requests_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Thousands of messages may end at once; the services get a few requests at a time."""
     running = most = 0
 
-    async def flush(*arguments: object, **named: object) -> bool:
+    async def request(*arguments: object, **named: object) -> bool:
         nonlocal running, most
         running += 1
         most = max(most, running)
@@ -153,7 +153,7 @@ def test_requests_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
-    monkeypatch.setattr(bounce, "flush", flush)
+    monkeypatch.setattr(bounce, "request", request)
     asyncio.run(main())
     assert most == MAX_REQUESTS
 
