@@ -21,6 +21,7 @@ from postfixpy.ipc.attributes import ProtocolError
 from postfixpy.ipc.channel import Channel
 from postfixpy.ipc.message import Message
 from postfixpy.ipc.service import Context, Service
+from postfixpy.ipc.trigger import WAKEUP
 from postfixpy.lookup.build import open_writer
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags
@@ -162,6 +163,10 @@ class Tlsmgr(Service):
     async def serve(self, channel: Channel) -> None:
         """The requests of one client, until it hangs up."""
         while await channel.wait_readable():
+            data = await channel.read_bytes()
+            if data.rstrip(b"\0") == WAKEUP:
+                continue  # the row in master.cf has a wakeup time; ours writes by its own clock
+            channel.unread(data)
             pairs = await channel.read_list()
             name = pairs[0][1] if pairs and pairs[0][0] == "request" else ""
             kind = _REQUESTS.get(name)
