@@ -1,10 +1,10 @@
 """tlsmgr(8): keeps the TLS sessions of all processes, and gives out random seeds and session ticket keys.
 
 The caches are those of smtp_tls_session_cache_database, lmtp_... and smtpd_..., each for its own time limit. Entries
-are in Postfix's form, so that the file of a Postfix is taken over and can be given back. Differences: the file is
-read at the start, kept in memory and written anew when it has changed, once a minute and at the end, because a btree
-cannot be changed in place here; and the kernel's random numbers need no seeding or exchange file (tls_random_source,
-tls_random_exchange_name).
+are in Postfix's form, under its clients' keys. Differences: a file that is there is taken over, where Postfix starts
+with an empty one; it is kept in memory and written anew when it has changed, once a minute and at the end, because a
+btree cannot be changed in place here; and the kernel's random numbers need no seeding or exchange file
+(tls_random_source, tls_random_exchange_name).
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from postfixpy.ipc.trigger import WAKEUP
 from postfixpy.lookup.build import open_writer
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.table import Flags
+from postfixpy.tls.loglevel import CACHE, log_mask
 
 _WRITE_INTERVAL = 60.0
 _MIN_LIFETIME, _MAX_LIFETIME = 120, 8_640_000
@@ -48,13 +49,22 @@ class Cache:
     def __init__(self, service: "Tlsmgr", kind: str, database: str, lifetime: int) -> None:
         self._service = service
         self.kind, self.database, self.lifetime = kind, database, lifetime
+        parameter = f"{kind}_tls_loglevel"
+        self._verbose = bool(log_mask(parameter, service.view.text(parameter)) & CACHE)
         self.sessions: dict[str, tuple[int, bytes]] = {}
         self.changed = False
 
+    def told(self, text: str) -> None:
+        """Log at the level of the TLS log that shows caches."""
+        if self._verbose:
+            log.info(text)
+
     def find(self, key: str) -> bytes:
         """A session, b"" if there is none that is young enough."""
+        self.told(f"lookup {self.kind} session id={key}")
         saved, data = self.sessions.get(key, (0, b""))
         if data and saved + self.lifetime >= self._service.clock():
+            self.told(f"read {self.kind} TLS cache entry {key}: time={saved} [data {len(data)} bytes]")
             return data
         self.remove(key)
         return b""
@@ -63,7 +73,10 @@ class Cache:
         """Keep a session."""
         if len(self.sessions) >= _MAX_SESSIONS:
             del self.sessions[next(iter(self.sessions))]
-        self.sessions[key] = (int(self._service.clock()), data)
+        now = int(self._service.clock())
+        self.told(f"put {self.kind} session id={key} [data {len(data)} bytes]")
+        self.told(f"write {self.kind} TLS cache entry {key}: time={now} [data {len(data)} bytes]")
+        self.sessions[key] = (now, data)
         self.changed = True
 
     def remove(self, key: str) -> None:
@@ -78,6 +91,8 @@ class Cache:
 
     def load(self) -> None:
         """Take over what is in the file. A file that cannot be read is as good as empty."""
+        self.told(f"open {self.kind} TLS cache {self.database}")
+        self.told(f"tlsmgr_cache_run_event: start TLS {self.kind} session cache cleanup")
         kind, _, name = self.database.partition(":")
         if not os.path.exists(f"{name}{_SUFFIX.get(kind, '')}"):
             return
@@ -204,6 +219,7 @@ class Tlsmgr(Service):
             if cache is None:
                 return wire.Status(wire.FAIL)
             found = request.cache_id in cache.sessions
+            cache.told(f"delete {cache.kind} session id={request.cache_id}")
             cache.remove(request.cache_id)
             return wire.Status(wire.OK if found else wire.ERROR)
         data = cache.find(request.cache_id) if cache is not None else b""

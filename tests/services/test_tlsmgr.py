@@ -94,6 +94,30 @@ def test_sessions_survive_the_process(tmp_path: Path) -> None:
     running(tmp_path, second)
 
 
+def test_log(tmp_path: Path) -> None:
+    """As the real one's, of 3.7 and of 3.11, with the same requests."""
+
+    async def main(client: TlsmgrClient, service: Tlsmgr, clock: Time) -> None:
+        assert await client.find("smtp", "k") == b""
+        await client.save("smtp", "k", b"x" * 20)
+        assert await client.find("smtp", "k")
+        await client.save("smtp", "k", b"")
+        await client.save("smtp", "k", b"")
+
+    assert running(tmp_path, main) == []
+    assert running(tmp_path, main, CACHES + "smtp_tls_loglevel = 2\n") == [
+        f"open smtp TLS cache btree:{tmp_path}/lib/smtp_scache",
+        "tlsmgr_cache_run_event: start TLS smtp session cache cleanup",
+        "lookup smtp session id=k",
+        "put smtp session id=k [data 20 bytes]",
+        "write smtp TLS cache entry k: time=1000000 [data 20 bytes]",
+        "lookup smtp session id=k",
+        "read smtp TLS cache entry k: time=1000000 [data 20 bytes]",
+        "delete smtp session id=k",
+        "delete smtp session id=k",
+    ]
+
+
 def test_other_requests(tmp_path: Path) -> None:
     async def main(client: TlsmgrClient, service: Tlsmgr, clock: Time) -> None:
         seed = service.answer(wire.Seed("seed", 32))
