@@ -13,6 +13,8 @@ from postfixpy.migrate.scenario import CERTIFICATES
 pytestmark = pytest.mark.real
 
 TLSA = "3 1 1 54c4b21dd1bf7de6d93f213c735a55fc9380c22c3aa575b0fe2686dd05751a4e"
+KEY = ":".join(re.findall("..", TLSA[6:].upper()))
+"""The fingerprint of the key in good.pem, and the TLSA record."""
 DIGEST = "AA:" * 31 + "AA"
 POLICIES = {
     "may": "may",
