@@ -68,13 +68,18 @@ class ClientContext(Context):
     """The client's side of TLS for one process."""
 
 
+_configured = ("default", "")
+"""What the process has loaded: tls_config_file and tls_config_name."""
+
+
 def load_library(view: "View") -> Library | None:
     """The library, with the configuration file that tls_config_file and tls_config_name want."""
+    global _configured
     lib = libssl.available()
     if lib is None:
         return None
-    file, name = view.tls_config_file, view.tls_config_name
-    if (file, name) in (("default", ""), ("", "")):
+    file, name = view.tls_config_file or "default", view.tls_config_name
+    if (file, name) == _configured:
         return lib
     flags = 0
     path: bytes | None = None
@@ -86,10 +91,12 @@ def load_library(view: "View") -> Library | None:
         log.warning(f"non-default tls_config_file = {file} is not an absolute pathname, disabling TLS support")
         return None
     lib.ERR_clear_error()
-    lib.CONF_modules_unload(1)
+    lib.CONF_modules_unload(0)  # not the built-in modules: what is loaded next may want them
+    _configured = (file, name)
     if file == "none":
         return lib
     if lib.CONF_modules_load_file(path, name.encode() or None, flags) <= 0 and path is not None:
+        _configured = ("", "")
         what = f"'{name or 'global'}' settings from the {file} OpenSSL configuration file"
         log.warning(f"error loading the {what}, disabling TLS support")
         libssl.print_errors(lib)
