@@ -6,6 +6,7 @@ dealt with. No way leads from a policy above "may" to plaintext: whatever the se
 `Done`.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from postfixpy import log
@@ -90,6 +91,7 @@ def begin(d: "Delivery", s: "Session") -> Run[None]:
         s.forbid_cache()
     s.stream.input.clear()  # what came in plaintext behind the reply to STARTTLS is not to be believed
     request = yield from tls_sessions.find(d, s, tls_request(d, s))
+    request = replace(request, tell=lambda found: tlsrpt.note(d, found))
     try:
         s.tls = yield from StartTLS(s.stream.link, request, view.smtp_starttls_timeout)
     except HandshakeError as error:

@@ -48,7 +48,7 @@ _MAGIC = "v=TLSRPTv1"
 
 @dataclass(slots=True)
 class TLSReport:
-    """What would be told of the current server. `record` is the domain's TLSRPT record."""
+    """What would be told of the current server. `record` is the domain's TLSRPT record; `waiting` is yet to be sent."""
 
     domain: str
     record: str
@@ -61,6 +61,7 @@ class TLSReport:
     address: str = ""
     hello: str = ""
     told: bool = False
+    waiting: bytes = b""
 
 
 def available(settings: "Settings") -> bool:
@@ -136,6 +137,15 @@ def note_hello(d: "Delivery", s: "Session", text: str) -> None:
 
 def failure(d: "Delivery", found: Report | None) -> Run[None]:
     """Tell what went wrong, unless something has been told of this server."""
+    note(d, found)
+    report = d.tlsrpt
+    if report is not None and report.waiting:
+        data, report.waiting = report.waiting, b""
+        yield from SendReport(d.settings.view.smtp_tlsrpt_socket_name, data)
+
+
+def note(d: "Delivery", found: Report | None) -> None:
+    """The same, but what is to be sent waits for `failure`: for the midst of a handshake."""
     report = d.tlsrpt
     if report is None or found is None or report.told:
         return
@@ -144,7 +154,7 @@ def failure(d: "Delivery", found: Report | None) -> Run[None]:
     kind = found.kind.replace("-", "_")
     where = f"domain={report.domain}, receiving_mx={report.host}[{report.address}]"
     log.info(f"TLSRPT: status=failure, {where}, failure_type={kind}{code}")
-    yield from SendReport(d.settings.view.smtp_tlsrpt_socket_name, datagram(report, found))
+    report.waiting = datagram(report, found)
 
 
 def success(d: "Delivery") -> Run[None]:

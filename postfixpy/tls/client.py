@@ -45,7 +45,6 @@ class ClientHandshake:
         self.namaddr = request.namaddr.lower()
         self.bits = bits = request.log | (UNTRUSTED if request.level.must_match else 0)
         self.level = request.level
-        self.report: Report | None = None
         self.sni = ""
         if bits & VERBOSE:
             log.info(f"setting up TLS connection to {request.namaddr}")
@@ -163,21 +162,17 @@ class ClientHandshake:
             self._ask_raw_key()
         must_fail = usable <= 0
         if usable == 0:
-            if self.level in (Level.HALFDANE, Level.DANE):
-                log.warning(f"{self.namaddr}: all TLSA records unusable, fallback to unauthenticated TLS")
+            what, kind, then = "TLSA records", "tlsa-invalid", ""
+            if self.level == Level.FINGERPRINT:
+                what, kind = "fingerprints", "validation-failure"
+            elif not self.level.dane_based:
+                what, kind = "trust anchors", "validation-failure"
+            elif self.level != Level.DANE_ONLY:
                 self.level = Level.ENCRYPT
-                must_fail = False
-                kind, what = "tlsa-invalid", "TLSA-records"
-            elif self.level == Level.DANE_ONLY:
-                log.warning(f"{self.namaddr}: all TLSA records unusable")
-                kind, what = "tlsa-invalid", "TLSA-records"
-            elif self.level == Level.FINGERPRINT:
-                log.warning(f"{self.namaddr}: all fingerprints unusable")
-                kind, what = "validation-failure", "fingerprints"
-            else:
-                log.warning(f"{self.namaddr}: all trust anchors unusable")
-                kind, what = "validation-failure", "trust-anchors"
-            self.report = Report(kind, f"all-{what}-unusable")
+                must_fail, then = False, ", fallback to unauthenticated TLS"
+            if request.tell is not None:
+                request.tell(Report(kind, f"all-{what.replace(' ', '-')}-unusable"))
+            log.warning(f"{self.namaddr}: all {what} unusable{then}")
         self.verification.must_fail |= must_fail
 
     def _ask_raw_key(self) -> None:
@@ -230,7 +225,7 @@ class ClientHandshake:
 
     def _done(self) -> TLSState:
         request, lib, channel = self.request, self.library, self.channel
-        state = TLSState(self.level, sni=self.sni, report=self.report)
+        state = TLSState(self.level, sni=self.sni)
         if request.session_id:
             self._keep_sessions(state)
         state.reused = bool(lib.SSL_session_reused(channel.ssl))
@@ -326,7 +321,7 @@ class ClientHandshake:
         if not state.matched and self.bits & UNTRUSTED:
             if not state.reused:
                 report = self.verification.tell(self.request.failure)
-                state.report = state.report or report
+                state.report = report
             else:
                 what = "peer credential" if self.context.release >= (3, 9) and state.certificate else "certificate"
                 text = f"re-using session with untrusted {what}, look for details earlier in the log"

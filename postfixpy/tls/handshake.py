@@ -14,6 +14,7 @@ Sessions for resumption are the caller's to keep: `TLSRequest.session` is one fr
 again after the first reply and at the end.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -67,6 +68,7 @@ class TLSRequest:
     cache       name of the session cache for the log, "smtp" or "lmtp"
     session     a session of an earlier connection (`TLSState.session`), b"" if none
     log         bits of postfixpy.tls.loglevel
+    tell        called at once when the records or fingerprints that a certificate must match are of no use
     """
 
     context: "ClientContext"
@@ -87,6 +89,7 @@ class TLSRequest:
     cache: str = "smtp"
     session: bytes = b""
     log: int = 0
+    tell: "Callable[[Report], None] | None" = field(default=None, compare=False)
 
 
 class Report(NamedTuple):
