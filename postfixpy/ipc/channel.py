@@ -61,12 +61,27 @@ class Channel(asyncio.Protocol):
         return True  # the write side stays open: the peer may still read our answer
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._buffer += self._last_words()
         self._eof = True
         self._wake()
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def _last_words(self) -> bytes:
+        """What a peer sent before it hung up: asyncio reads no more when our own words have nobody to read them, but
+        a wakeup (send a byte, hang up) counts, although the service announced itself to nobody."""
+        if self.transport is None:
+            return b""
+        sock = self._second_socket(self.transport)
+        try:
+            return sock.recv(_HIGH_WATER)
+        except OSError:
+            return b""  # it said nothing
+        finally:
+            sock.close()
 
     def pause_writing(self) -> None:
         self._drain = asyncio.get_running_loop().create_future()
@@ -239,7 +254,11 @@ class Channel(asyncio.Protocol):
         """A second socket object for the connection: the transport guards its own."""
         if self.transport is None or self.transport.is_closing():
             raise ProtocolError(f"premature end-of-input on {self.peer}")
-        sock = socket.socket(fileno=os.dup(self.transport.get_extra_info("socket").fileno()))
+        return self._second_socket(self.transport)
+
+    @staticmethod
+    def _second_socket(transport: asyncio.Transport) -> socket.socket:
+        sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
         sock.setblocking(False)
         return sock
 

@@ -12,6 +12,7 @@ Source: record(3), rec_type(3), spec/smtp-client.md 15.10. Differs from Postfix:
 open file, not for each process.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple, Protocol
 
@@ -106,6 +107,7 @@ _NAMES = {
     "E": "message_end",
 }
 
+_NUMBER = re.compile(rb"\s*([-+]?[0-9]{1,18})")
 _BLOCK = 65536
 _MAX_LENGTH_BYTES = 4
 
@@ -179,14 +181,19 @@ def encode_sizes(sizes: Sizes) -> bytes:
     return encode_record(Kind.SIZE, b" ".join(b"%15d" % value for value in sizes))
 
 
+def scan_numbers(payload: bytes, most: int = 6) -> list[int]:
+    """The numbers that `payload` begins with, at most `most`: what sscanf(3) makes of it."""
+    numbers: list[int] = []
+    position = 0
+    while len(numbers) < most and (found := _NUMBER.match(payload, position)):
+        numbers.append(int(found[1]))
+        position = found.end()
+    return numbers
+
+
 def decode_sizes(payload: bytes) -> Sizes | None:
     """The numbers of a ``C`` record; those that older releases did not write are zero. None when there is none."""
-    values: list[int] = []
-    for word in payload.split()[:6]:
-        try:
-            values.append(int(word))
-        except ValueError:
-            break
+    values = scan_numbers(payload)
     return Sizes(*values, *[0] * (6 - len(values))) if values else None
 
 
@@ -373,10 +380,10 @@ class RecordFile:
     def follow(self, payload: bytes) -> None:
         """Continue where a pointer record says; nowhere for a dummy. Raises RecordError."""
         text = payload.split(b"\0", 1)[0].lstrip()
-        if not text.isdigit() or len(text) > 18:
+        if text and (not text.isdigit() or len(text) > 18):
             shown = text.decode("utf-8", "surrogateescape")
             raise RecordError(f"{self.name}: malformed pointer record value: {shown}")
-        target = int(text)
+        target = int(text or b"0")
         if target == 0:
             return
         if target <= self._jumped_to:

@@ -128,3 +128,18 @@ def test_everybody_who_waits_for_room_gets_it():
         assert [str(result) for result in results] == ["write error on peer: Broken pipe"] * 2  # it has no transport
 
     asyncio.run(main())
+
+
+def test_last_words_of_a_peer_that_did_not_wait_for_ours():
+    """A wakeup of master: a byte, and gone, before the service has announced its protocol."""
+
+    async def main():
+        near, far = socket.socketpair()
+        far.send(b"W")
+        far.close()
+        _, channel = await asyncio.get_running_loop().connect_accepted_socket(lambda: Channel("peer"), near)
+        channel.write(b"announcement")
+        assert await channel.read_bytes() == b"W"
+        assert await channel.read_bytes() == b""
+
+    asyncio.run(main())

@@ -5,7 +5,8 @@ The first reading sees every record that is not a recipient, so it goes on to th
 size record says that recipients and other records are not mixed; later readings only collect recipients.
 
 Source: qmgr(8) behaviour, rec_type(3), spec/smtp-client.md 15.10. Differs from Postfix: a file of a release before 1.0
-(size record with one number) is corrupt here; nothing has written such a file since 2001.
+(size record with one number) is corrupt here, where the real queue manager ends with "bad extra offset", again and
+again, when the number is damage; nothing has written such a file since 2001.
 """
 
 from collections.abc import Callable
@@ -21,9 +22,11 @@ from postfixpy.mail.records import (
     Record,
     RecordError,
     RecordFile,
-    decode_sizes,
+    Sizes,
+    Source,
     decode_time,
     leading_int,
+    scan_numbers,
 )
 
 MIXED = 1
@@ -92,9 +95,9 @@ class Envelope:
     envelope_id: str = ""
     ret_flags: int = 0
     verp_delimiters: str = ""
-    filter: str = ""
-    inspector: str = ""
-    redirect: str = ""
+    filter: str | None = None
+    inspector: str | None = None
+    redirect: str | None = None
     trace_flags: int = 0
     trace_offset: int = 0
     warn_offset: int = 0
@@ -125,8 +128,8 @@ class Envelope:
 class _Pending:
     """Records that belong to the recipient that follows them."""
 
-    original: str = ""
-    dsn_orcpt: str = ""
+    original: str | None = None
+    dsn_orcpt: str | None = None
     notify: int = 0
 
 
@@ -155,16 +158,18 @@ class EnvelopeReader:
         try:
             file.seek(envelope.next_offset)
             envelope.next_offset = 0
-            self._records(file, limit)
-            self._leftovers()
-            self._check()
-        except (RecordError, CorruptFile) as error:
-            envelope.next_offset, envelope.unread = saved
-            log.warning(str(error))
-            if isinstance(error, RecordError):
-                error = CorruptFile(f"{envelope.queue_id}: message rejected: missing end record")
+            try:
+                self._records(file, limit)
+            except (RecordError, CorruptFile) as error:
                 log.warning(str(error))
-            raise error from None
+                self._count()
+                raise CorruptFile(str(error)) from None
+            self._leftovers()
+            self._count()
+            self._check()
+        except CorruptFile:
+            envelope.next_offset, envelope.unread = saved
+            raise
         return self._recipients
 
     def _records(self, file: RecordFile, limit: int) -> None:
@@ -176,11 +181,13 @@ class EnvelopeReader:
                 expected_here = Kind.EXTRACTED
             else:
                 expected_here = expected
-            record = file.next()
-            if record is None:
-                raise CorruptFile(f"{envelope.queue_id}: message rejected: missing end record")
+            record = self._next(file)
+            if record.kind == Kind.POINTER:
+                file.follow(record.payload)
+                continue
             if record.kind not in expected_here:
-                raise CorruptFile(f"Unexpected record type '{record.kind}' at offset {record.offset}")
+                shown = record.kind.encode("latin-1").decode("utf-8", "surrogateescape")
+                raise CorruptFile(f"Unexpected record type '{shown}' at offset {record.offset}")
             if record.kind == Kind.END:
                 envelope.complete = True
                 return
@@ -194,18 +201,27 @@ class EnvelopeReader:
             elif not envelope.complete:
                 self._other_record(kind, payload, record)
 
+    def _next(self, file: RecordFile) -> Record:
+        """The next record of any type. Raises CorruptFile where there is none."""
+        try:
+            record = file.next()
+        except RecordError as error:
+            log.warning(str(error))
+            record = None
+        if record is None or record.kind == "\0":
+            raise CorruptFile(f"{self.envelope.queue_id}: message rejected: missing end record")
+        return record
+
     def _named(self, record: Record) -> tuple[str, bytes]:
         """The record's kind and payload; those that it stands for when it is a named attribute."""
         if record.kind != Kind.ATTRIBUTE:
             return record.kind, record.payload
-        name, separator, value = record.payload.partition(b"=")
-        if not separator or not name.strip():
-            problem = "missing '=' after attribute name" if not separator else "missing attribute name"
-            raise CorruptFile(
-                f"{self.envelope.queue_id}: bad attribute record: {problem}: {_text(record.payload)[:200]}"
-            )
-        kind = _ATTRIBUTE_KINDS.get(_text(name).strip())
-        return (kind, value.strip()) if kind else (record.kind, record.payload)
+        text = record.payload.partition(b"\0")[0]
+        name, value, problem = split_attribute(text)
+        if problem:
+            raise CorruptFile(f"{self.envelope.queue_id}: bad attribute record: {problem}: {_text(text)[:200]}")
+        kind = _ATTRIBUTE_KINDS.get(name)
+        return (kind, value) if kind else (record.kind, text)
 
     def _skip_rest(self, file: RecordFile, offset: int) -> bool:
         """The limit is reached: True when nothing else is needed; else go on, where other records may be."""
@@ -227,18 +243,18 @@ class EnvelopeReader:
         if kind == Kind.RECIPIENT:
             envelope.unread -= 1
             self._recipients.append(
-                Recipient(_text(payload), pending.original, offset, pending.dsn_orcpt, pending.notify)
+                Recipient(_text(payload), pending.original or "", offset, pending.dsn_orcpt or "", pending.notify)
             )
             self._pending = _Pending()
         elif kind in (Kind.DONE, Kind.CANCELED):
             envelope.unread -= 1
             self._pending = _Pending()
         elif kind == Kind.ORIGINAL:
-            if pending.original:
+            if pending.original is not None:
                 self._out_of_order(f"original recipient <{pending.original:.200}>")
             pending.original = _text(payload)
         elif kind == Kind.DSN_ORCPT:
-            if pending.dsn_orcpt:
+            if pending.dsn_orcpt is not None:
                 self._out_of_order(f"DSN original recipient address <{pending.dsn_orcpt:.200}>")
             pending.dsn_orcpt = _text(payload)
         else:
@@ -257,9 +273,9 @@ class EnvelopeReader:
 
     def _leftovers(self) -> None:
         pending = self._pending
-        if pending.dsn_orcpt:
+        if pending.dsn_orcpt is not None:
             self._out_of_order(f"DSN original recipient <{pending.dsn_orcpt:.200}>")
-        if pending.original:
+        if pending.original is not None:
             self._out_of_order(f"original recipient <{pending.original:.200}>")
 
     def _other_record(self, kind: str, payload: bytes, record: Record) -> None:
@@ -291,8 +307,8 @@ class EnvelopeReader:
                 shown = f"{_text(payload):.100}"
                 log.warning(f"{envelope.queue_id}: ignoring malformed DSN RET flags in queue file record:{shown}")
         elif kind == Kind.ATTRIBUTE:
-            name, _, value = _text(payload).partition("=")
-            self._attribute(name.strip(), value.strip(), record.offset)
+            name, raw, _ = split_attribute(payload)
+            self._attribute(name, _text(raw), record.offset)
         elif kind == Kind.WARN:
             if not envelope.warn_offset:
                 envelope.warn_offset = record.offset
@@ -304,16 +320,17 @@ class EnvelopeReader:
         envelope = self.envelope
         shown = f"{envelope.queue_id}: invalid size record: {_text(payload):.100}"
         if not envelope.data_offset:
-            sizes = decode_sizes(payload)
-            if sizes is None or len(payload.split()) < 3:
+            numbers = scan_numbers(payload)
+            if len(numbers) < 3:
                 raise CorruptFile(f"{envelope.queue_id}: message rejected: weird size record")
-            if sizes.data_offset <= 0 or sizes.segment <= 0 or sizes.qmgr_flags & ~_KNOWN_FLAGS:
-                raise CorruptFile(
-                    shown if sizes.data_offset <= 0 or sizes.segment <= 0 else shown.replace("size", "flags in size", 1)
-                )
-            envelope.data_size, envelope.data_offset = sizes.segment, sizes.data_offset
-            envelope.unread, envelope.size = sizes.recipients, sizes.content
-            if len(payload.split()) > 3:
+            sizes = Sizes(*numbers, *[0] * (6 - len(numbers)))
+            envelope.unread = sizes.recipients
+            if sizes.data_offset <= 0 or sizes.segment <= 0:
+                raise CorruptFile(shown)
+            if sizes.qmgr_flags & ~_KNOWN_FLAGS:
+                raise CorruptFile(shown.replace("size", "flags in size", 1))
+            envelope.data_size, envelope.data_offset, envelope.size = sizes.segment, sizes.data_offset, sizes.content
+            if len(numbers) > 3:
                 envelope.flags = sizes.qmgr_flags
             envelope.sendopts = sizes.sendopts & _SENDOPTS
         if envelope.size < 0:
@@ -350,14 +367,18 @@ class EnvelopeReader:
         else:
             envelope.verp_delimiters = delimiters
 
-    def _check(self) -> None:
-        """Everything that a message must have. Raises CorruptFile."""
+    def _count(self) -> None:
+        """Compare the number of recipients that were read with what the size record said."""
         envelope = self.envelope
-        envelope.rewrite_context = envelope.rewrite_context or "local"
-        envelope.create_time = envelope.create_time or envelope.arrival // 1_000_000
         if envelope.unread < 0 or (envelope.all_read and envelope.unread):
             log.warning(f"{envelope.queue_id}: rcpt count mismatch ({envelope.unread})")
             envelope.unread = 0
+
+    def _check(self) -> None:
+        """Everything that a message must have. Raises CorruptFile, after a warning."""
+        envelope = self.envelope
+        envelope.rewrite_context = envelope.rewrite_context or "local"
+        envelope.create_time = envelope.create_time or envelope.arrival // 1_000_000
         if not envelope.arrival:
             missing = "arrival time"
         elif envelope.sender is None:
@@ -366,7 +387,25 @@ class EnvelopeReader:
             missing = "size"
         else:
             return
-        raise CorruptFile(f"{envelope.queue_id}: message rejected: missing {missing} record")
+        text = f"{envelope.queue_id}: message rejected: missing {missing} record"
+        log.warning(text)
+        raise CorruptFile(text)
+
+
+def record_file(file: Source, name: str) -> RecordFile:
+    """What `EnvelopeReader.read` wants: pointers are followed by the reader, and padding is not skipped."""
+    return RecordFile(file, name, follow_pointers=False, skip_padding=False)
+
+
+def split_attribute(text: bytes) -> tuple[str, bytes, str]:
+    """``name = value`` -> name, value, "". The third is what is wrong with it, in Postfix's words."""
+    left, equals, value = text.partition(b"=")
+    words = left.split()
+    if not words:
+        return "", b"", "missing attribute name"
+    if not equals or len(words) > 1:
+        return "", b"", "missing '=' after attribute name"
+    return _text(words[0]), value.strip(), ""
 
 
 def verp_sender(sender: str, delimiters: str, recipient: Recipient) -> str:

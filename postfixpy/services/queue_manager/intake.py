@@ -80,14 +80,14 @@ class Intake:
         """Where each recipient goes; those for whom that settles it (double bounces) are left out."""
         envelope, policy = message.envelope, self.policy
         recipients = routing.sorted_for_resolving(recipients)
-        if envelope.redirect and recipients:
+        if envelope.redirect is not None and recipients:
             envelope.next_offset = envelope.unread = 0
             recipients = recipients[:1]
             recipients[0].address = await self.resolver.rewrite_internal(LOCAL, envelope.redirect)
         verify = bool(envelope.trace_flags & MTA_VERIFY)
         routed = []
         for recipient in recipients:
-            resolved = None if envelope.redirect else routing.filter_route(policy, message, recipient)
+            resolved = None if envelope.redirect is not None else routing.filter_route(policy, message, recipient)
             if resolved is None:
                 resolved = await self.resolver.resolve(envelope.from_, recipient.address, verify=verify)
             recipient.address = resolved.recipient

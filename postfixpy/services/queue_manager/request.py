@@ -31,7 +31,7 @@ def delivery_request(
             sendopts |= SMTPUTF8_SENDER
     sender = verp_sender(e.from_, e.verp_delimiters, recipients[0]) if e.verp_delimiters else e.from_
     return DeliveryRequest(
-        flags=e.trace_flags | connection_flags | BOUNCE | (0 if e.inspector else SUCCESS),
+        flags=e.trace_flags | connection_flags | BOUNCE | (SUCCESS if e.inspector is None else 0),
         queue_name=ACTIVE,
         queue_id=e.queue_id,
         offset=e.data_offset,

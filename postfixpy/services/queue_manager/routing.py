@@ -57,7 +57,7 @@ class Policy:
 
 def filter_route(policy: Policy, message: Message, recipient: Recipient) -> Resolved | None:
     """The route through the message's content filter, None when it has none or the filter does not apply."""
-    if not message.envelope.filter or message.envelope.trace_flags & TRACE_ONLY:
+    if message.envelope.filter is None or message.envelope.trace_flags & TRACE_ONLY:
         return None
     transport, _, nexthop = message.envelope.filter.partition(":")
     nexthop = nexthop or policy.default_filter_nexthop

@@ -11,7 +11,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from typing import cast
 
 from postfixpy import log
 from postfixpy.errors import FatalError
@@ -30,9 +30,9 @@ from postfixpy.mail.queue import (
     lock,
 )
 from postfixpy.mail.queue_id import valid
-from postfixpy.mail.records import Kind, RecordFile, encode_record
+from postfixpy.mail.records import Kind, encode_record
 
-from .envelope import CorruptFile, EnvelopeReader
+from .envelope import CorruptFile, EnvelopeReader, record_file
 from .model import Message
 
 LOCKED_DELAY = 60
@@ -106,7 +106,7 @@ class Store:
     def read(self, message: Message, file: QueueFile, limit: int) -> list[Recipient]:
         """Read up to `limit` recipients from where reading stopped. Raises CorruptFile."""
         reader = cast(EnvelopeReader, message.reader)
-        return reader.read(RecordFile(cast(BinaryIO, file), file.path), limit)
+        return reader.read(record_file(file, file.path), limit)
 
     def has_log(self, kind: str, queue_id: str) -> bool:
         """Whether there is a bounce or defer log with something in it; an empty one (which says nothing) is removed."""

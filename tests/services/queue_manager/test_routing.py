@@ -76,10 +76,11 @@ def test_too_many_probes() -> None:
 def test_filter() -> None:
     policy = Policy(myhostname="me.example")
 
-    def filtered(text: str, address: str = "u@x.example", **facts: object) -> Resolved | None:
+    def filtered(text: str | None, address: str = "u@x.example", **facts: object) -> Resolved | None:
         return filter_route(policy, message(filter=text, **facts), Recipient(address))
 
-    assert filtered("") is None
+    assert filtered(None) is None
+    assert filtered("") == Resolved("", "x.example", "u@x.example", 0)
     assert filtered("scan:[::1]:10025") == Resolved("scan", "[::1]:10025", "u@x.example", 0)
     assert filtered("scan:") == Resolved("scan", "x.example", "u@x.example", 0)
     assert filtered("scan") == Resolved("scan", "x.example", "u@x.example", 0)
