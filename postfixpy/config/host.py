@@ -3,6 +3,9 @@
 mynetworks is computed from the interfaces that are up, in the kernel's order, under inet_interfaces, inet_protocols and
 mynetworks_style (mynetworks(3)). The addresses come from Linux's rtnetlink, because the standard library has no
 getifaddrs(3) and only that gives secondary addresses and their masks.
+
+``_socket`` is the module socket without its enumerations. Every command asks for the protocols that the kernel has, and
+the import of the whole module takes twice as long as all that a command checks at its start.
 """
 
 from __future__ import annotations
@@ -47,10 +50,11 @@ class InterfaceAddress:
 
 def _dump(request: int, reply: int) -> Iterator[bytes]:
     """The payloads of an rtnetlink dump."""
-    import socket
+    import _socket as socket
     import struct
 
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as link:
+    link = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    try:
         link.settimeout(5)
         link.send(struct.pack("=IHHIIB3x", 20, request, _NLM_F_DUMP_REQUEST, 1, 0, socket.AF_UNSPEC))
         while True:
@@ -62,6 +66,8 @@ def _dump(request: int, reply: int) -> Iterator[bytes]:
                 if kind == reply:
                     yield data[16:length]
                 data = data[(length + 3) & ~3 :]
+    finally:
+        link.close()
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
@@ -79,7 +85,7 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 def interface_addresses() -> list[InterfaceAddress]:
     """The IPv4 and IPv6 addresses of all interfaces that are up, in the kernel's order. Raises FatalError."""
-    import socket
+    import _socket as socket
     import struct
 
     addresses = []
@@ -108,7 +114,7 @@ def protocol_families(inet_protocols: str) -> frozenset[int]:
 
     Raises FatalError.
     """
-    import socket
+    import _socket as socket
 
     from postfixpy import log
 
@@ -130,7 +136,7 @@ def protocol_families(inet_protocols: str) -> frozenset[int]:
 
 def own_addresses(inet_interfaces: str, families: frozenset[int]) -> list[InterfaceAddress]:
     """The addresses that this mail system receives mail on (own_inet_addr(3)). Raises FatalError."""
-    import socket
+    import _socket as socket
 
     if not families:
         return []
@@ -159,7 +165,7 @@ def proxy_addresses(proxy_interfaces: str, families: frozenset[int]) -> list[tup
 
 
 def _resolve(host: str, families: frozenset[int], parameter: str = "inet_interfaces") -> list[tuple[int, bytes]]:
-    import socket
+    import _socket as socket
 
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     try:
@@ -181,7 +187,7 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
 
     `trace` gets what a verbose Postfix program says on the way. Raises FatalError.
     """
-    import socket
+    import _socket as socket
 
     families = protocol_families(inet_protocols)
     if not families:
@@ -213,7 +219,7 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
 
 
 def _pattern(own: InterfaceAddress, style: str) -> str:
-    import socket
+    import _socket as socket
 
     size = len(own.address) * 8
     prefix = size if style == "host" else own.prefix
