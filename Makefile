@@ -19,8 +19,9 @@ demo: setup
 test: setup
 	@$(BIN)/python -m pytest -n auto -m 'not real and not load'
 
+# Most of the time these wait for the real Postfix: two at a time for each core.
 test-real: setup
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m real
+	@$(BIN)/python -m pytest -n $$(($$(nproc) * 2)) --dist loadfile -m real
 
 test-load: setup
 	@$(BIN)/python -m pytest -m load
