@@ -6,10 +6,12 @@
         destination [match...]
 
 Options, output and exit status are Postfix's; the output is on standard output. Of main.cf it heeds what is not the
-client's (inet_protocols, myhostname, tls_*...) and smtp_tls_fingerprint_digest; -o overrides both.
+client's (inet_protocols, myhostname, tls_*...) and smtp_tls_fingerprint_digest; -o overrides both. When root runs it,
+it talks to servers as mail_owner. -R is there since 3.8, -x since 3.9.
 
-Differs from Postfix: -X (by way of tlsproxy(8)) is refused, and with ``-L ssl-debug`` there is the progress of the
-handshake, but not OpenSSL's own trace of each message.
+Differs from Postfix: -X (by way of tlsproxy(8)) is refused; a time limit of 0 (-t, -T) is a panic there, and it hangs up
+on unix:pathname at once; with ``-L ssl-debug`` there is the progress of the handshake, but not OpenSSL's own trace of
+each message.
 """
 
 import asyncio
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 from postfixpy import config, log
 from postfixpy.config import View
 from postfixpy.errors import FatalError
+from postfixpy.ipc.jail import drop_privileges
 from postfixpy.options import OptionError, parse
 from postfixpy.smtp.finger import Finger, Options
 from postfixpy.smtp.settings import Settings
@@ -29,6 +32,7 @@ from postfixpy.tls.level import LEVELS, Level, level_name
 from postfixpy.tls.loglevel import VERBOSE, log_mask
 
 _LETTERS = "a:A:cCd:fF:g:h:H:k:K:l:L:m:M:o:p:P:r:Rs:St:T:vwxX"
+_SINCE = {"R": (3, 8), "x": (3, 9)}
 _OWN = ("smtp_", "lmtp_")
 _KEPT = "smtp_tls_fingerprint_digest"
 
@@ -58,13 +62,18 @@ def main(argv: list[str]) -> int:
     name = argv[0].rpartition("/")[2]
     log.set_sink(_output(name))
     try:
-        line, match = _parse(argv[1:])
-    except OptionError:
-        sys.stderr.write(_USAGE.format(name))
-        return 1
-    try:
-        settings = _settings(line)
+        configuration = config.load()
+        missing = [letter for letter, since in _SINCE.items() if configuration.database.release < since]
+        letters = _LETTERS.translate({ord(letter): None for letter in missing})
+        try:
+            line, match = _parse(argv, letters)
+        except OptionError:
+            flags = "".join(letter for letter in "acCfRSvwx" if letter not in missing)
+            sys.stderr.write(_USAGE.format(name, flags))
+            return 1
+        settings = _settings(line, configuration)
         _match(line, match)
+        drop_privileges("", settings.view.mail_owner, settings.view)
         asyncio.run(_run(Finger(settings, line.probe, settings.tls_context, time.time)))
     except FatalError as error:
         log.fatal(str(error))
@@ -109,9 +118,14 @@ def _number(text: str) -> int:
         return 0
 
 
-def _parse(arguments: list[str]) -> tuple[_Line, list[str]]:
+def _parse(argv: list[str], letters: str) -> tuple[_Line, list[str]]:
     """The options, and the match arguments. Raises OptionError, FatalError."""
-    found, words = parse(arguments, _LETTERS)
+    try:
+        found, words = parse(argv[1:], letters)
+    except OptionError as error:
+        what = "option requires an argument" if error.letter in letters else "invalid option"
+        sys.stderr.write(f"{argv[0]}: {what} -- '{error.letter}'\n")
+        raise
     if not words:
         raise OptionError("")
     line = _Line(Options(words[0], _show))
@@ -188,7 +202,7 @@ def _parse(arguments: list[str]) -> tuple[_Line, list[str]]:
     return line, words[1:]
 
 
-def _settings(line: _Line) -> Settings:
+def _settings(line: _Line, configuration: config.Configuration) -> Settings:
     """The client's settings: those of the options, none of main.cf's own. Raises FatalError."""
     probe = line.probe
     level = LEVELS.get((line.level or "dane").lower())
@@ -197,11 +211,15 @@ def _settings(line: _Line) -> Settings:
     probe.level = level
     if level == Level.NONE and probe.wrapper:
         raise FatalError("SSL wrapper mode requires that TLS not be disabled")
-    probe.log = log_mask("-L option", line.log)
-    configuration = config.load()
+    for word in line.lookup.replace(",", " ").split():
+        if word.lower() not in ("dns", "native"):
+            raise FatalError(f'unknown -h option value "{word}" in "{line.lookup}"')
+    for _ in range(2 if level == Level.NONE else 3):  # a warning comes as often as Postfix looks at it
+        probe.log = log_mask("-L option", line.log)
     values = configuration.settings.values
     for parameter in [name for name in values if name.startswith(_OWN) and name != _KEPT]:
         del values[parameter]
+    overrides = [(name, value) for name, value in line.overrides if not name.startswith(_OWN) or name == _KEPT]
     mode = "lmtp" if line.lmtp else "smtp"
     given = {
         "smtp_dns_support_level": "dnssec",
@@ -223,7 +241,7 @@ def _settings(line: _Line) -> Settings:
         given = {name.replace("smtp_tls", "lmtp_tls"): value for name, value in given.items()}
         if kept is not None:
             given.setdefault("lmtp_tls_fingerprint_digest", kept)
-    view: View = configuration.view(process_name=mode, overrides=[*given.items(), *line.overrides])
+    view: View = configuration.view(process_name=mode, overrides=[*given.items(), *overrides])
     settings = Settings(view, lmtp=line.lmtp, service=mode)
     settings.tls_log = line.probe.log
     return settings
@@ -237,7 +255,7 @@ def _match(line: _Line, match: list[str]) -> None:
     elif probe.level == Level.VERIFY:
         probe.match = match or ["hostname"]
     elif probe.level == Level.FINGERPRINT:
-        probe.tlsa = fingerprint_records(match, probe.raw_key, probe.log)
+        probe.tlsa = fingerprint_records(match, probe.raw_key, probe.log) or None
     elif match:
         log.warning(f"TLS level '{level_name(probe.level)}' does not implement certificate matching")
     if line.anchors and probe.level in (Level.SECURE, Level.VERIFY):
@@ -248,7 +266,7 @@ def _match(line: _Line, match: list[str]) -> None:
 
 
 _USAGE = """\
-usage: {} [-acCfRSvwx] [-t conn_tmout] [-T cmd_tmout] [-L logopts] \\
+usage: {} [-{}] [-t conn_tmout] [-T cmd_tmout] [-L logopts] \\
 \t[-h host_lookup] [-l level] [-d mdalg] [-g grade] [-p protocols] \\
 \t[-A tafile] [-F CAfile.pem] [-P CApath/] [-s servername] \\
 \t[ [-H chainfiles] | [-k certfile [-K keyfile]] ] \\

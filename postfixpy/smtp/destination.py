@@ -68,7 +68,7 @@ def _check(host: str, service: str, literal: bool, text: str, utf8: bool) -> str
         if family_of(host[5:]) != 6:
             return "malformed IPv6 address"
         return ""
-    if not host:
+    if not host and not literal:
         return "missing host information"
     if not service:
         return "missing service information"
