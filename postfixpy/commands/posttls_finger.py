@@ -9,8 +9,8 @@ Options, output and exit status are Postfix's; the output is on standard output.
 client's (inet_protocols, myhostname, tls_*...) and smtp_tls_fingerprint_digest; -o overrides both. When root runs it,
 it talks to servers as mail_owner. -R is there since 3.8, -x since 3.9.
 
-Differs from Postfix: -X (by way of tlsproxy(8)) is refused; a time limit of 0 (-t, -T) is a panic there, and it hangs up
-on unix:pathname at once; with ``-L ssl-debug`` there is the progress of the handshake, but not OpenSSL's own trace of
+Differs from Postfix: -X (by way of tlsproxy(8)) is refused; a time limit of 0 (-t, -T) is a panic there; it hangs up on
+unix:pathname at once; and with ``-L ssl-debug`` there is the progress of the handshake, but not OpenSSL's own trace of
 each message.
 """
 
