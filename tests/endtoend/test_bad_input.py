@@ -104,8 +104,8 @@ def test_a_missing_table_defers_and_says_which(tmp_path: Path) -> None:
         system.start()
         system.check("sendmail", "-f", "a@example.com", "b@example.com", stdin=HELLO)
         missing = "texthash:/no/such/transport lookup error"
-        system.wait_for(lambda: missing in system.log(), "the complaint")
-        assert "open database /no/such/transport: No such file or directory" in system.log()
+        reason = "open database /no/such/transport: No such file or directory"
+        system.wait_for(lambda: missing in system.log() and reason in system.log(), "the complaint")
         assert len(system.queued()) == 1
         assert "Traceback" not in system.log()
     finally:

@@ -48,15 +48,15 @@ def test_deliveries(release: str, chroot: bool) -> None:
             "postfix/smtp h@example.com 2.0.0 sent",
             "postfix/smtp i@example.com 2.1.5 deliverable",
         ]
-        assert len(system.queued()) == 2
+        system.wait(lambda: len(system.queued()) == 2, "the two that wait")
         listing = system.run("postqueue", "-p").stdout
         assert listing.count("450 4.2.0 later (in reply to RCPT TO command)") == 2
         system.reload()
-        system.wait(lambda: not system.processes("smtp"), "ours to leave at the reload", 10)
+        system.wait(lambda: not system.processes("smtp"), "ours to leave at the reload", 60)
         system.run("postqueue", "-f")
         system.wait(lambda: len(statuses(system)) == 13, "the second attempt")
         system.stop()
-        system.wait(lambda: not system.processes("smtp"), "ours to end at the stop", 10)
+        system.wait(lambda: not system.processes("smtp"), "ours to end at the stop", 60)
         assert system.troubles() == []
 
 
@@ -79,7 +79,7 @@ def test_connections_are_lent_to_the_real_smtp_and_by_it(release: str) -> None:
             place.symlink_to(ours if program == "ours" else real)
             system.send("a@client.example", f"b{number}@example.com")
             system.wait(lambda number=number: system.text().count("status=sent") == number, f"delivery {number}", 20)
-            system.wait(lambda: not system.processes("smtp"), "the process to end", 10)
+            system.wait(lambda: not system.processes("smtp"), "the process to end", 60)
         found = re.findall(r"to=<b(\d)@example.com>, relay=\S+, (conn_use=\d, )?delay", system.text())
         assert found == [("1", ""), ("2", "conn_use=2, "), ("3", "conn_use=3, "), ("4", "conn_use=4, ")]
         assert system.troubles() == []

@@ -198,11 +198,11 @@ def test_order_is_the_real_one(cost: str, loan: str, discount: str) -> None:
 
 def test_reload_in_the_middle_of_deliveries() -> None:
     """The agents finish what they do; the next queue manager waits for them."""
-    with RealSystem("dot * delay=2 ok", **QUICK) as system:
+    with RealSystem("dot * delay=8 ok", **QUICK) as system:
         for n in range(5):
             system.send("me@real.example", f"u{n}@a.example", f"v{n}@b.example")
         system.wait(lambda: str(system.log()).count("queue active") == 5, "all to be active")
-        time.sleep(0.5)
+        system.wait(lambda: system.sink.recipients(), "a message at the sink, which does not answer yet")
         system.postfix("reload")
         system.wait(lambda: not system.queued(), "an empty queue", 100)
         assert len(system.sink.recipients()) == len(set(system.sink.recipients())) == 10
