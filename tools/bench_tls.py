@@ -107,7 +107,7 @@ def deliveries(installation: programs.Installation, count: int, cached: bool) ->
 
         def deliver() -> None:
             request = replay_smtp.request_of(found, 0)
-            request.offset, offsets = run.queue_file(file, found, request)
+            request.offset, offsets = run.queue_file(file, found, request, installation.mail_owner())
             request.recipients[0].offset = offsets[0]
             answer = run.run_request(wire.pack(request, installation.numbers), process)
             assert answer == "result 0", answer

@@ -1,17 +1,20 @@
 """DIGEST-MD5 (RFC 2831), for authentication only: no integrity or privacy layer.
 
-Errors and limits are those of Cyrus SASL's plug-in. Differs from it: no fast reauthentication (Cyrus sends an initial
-response to a server where the same process has authenticated before).
+Errors and limits are those of Cyrus SASL's plug-in. So is fast reauthentication: to a server that has proved itself to
+this process before, an initial response is sent with its old nonce; it may agree, or ask anew. Differs from it: a nonce
+is used for no more responses than a process of Postfix's lives for by default (max_use), since ours lives longer.
 """
 
 import hashlib
 import hmac
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from .mechanism import BADAUTH, BADPROT, BADSERV, FAIL, Credentials, Mechanism, SASLError, encode
 
 _MAX_CHALLENGE = 2048
+_MAX_COUNT, _MAX_SERVERS = 100, 1000
 _PAIR = re.compile(
     rb"[ \t\r\n,]*([^\x00-\x20\x7f-\xff()<>@,;:\\'/\[\]?={}]+)[^\x00=]?[ \t\r\n]*=[ \t\r\n]*"
     rb'(?:"((?:[^"\\\x00]|\\[^\x00])*)"|(?!")([^\x00-\x20\x7f-\xff()<>@,;:\\\'/\[\]?={}]*))[ \t\r\n]*(,|\Z)',
@@ -52,6 +55,17 @@ def _hex(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).hexdigest().encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was agreed with a server: for whom, and how often it has been used."""
+
+    user: bytes
+    realm: bytes
+    nonce: bytes
+    cnonce: bytes
+    count: int = 1
+
+
 class DigestMD5(Mechanism):
     name = "DIGEST-MD5"
     client_first = False
@@ -60,23 +74,45 @@ class DigestMD5(Mechanism):
     def __init__(self, credentials: Credentials) -> None:
         super().__init__(credentials)
         self._expected: bytes | None = None
+        self._known: Known | None = None
+        self._again = False
+
+    def initial(self) -> bytes | None:
+        """The response to the challenge that the server sent the last time, if there was one."""
+        memory, host = self.credentials.memory, self.credentials.host
+        known = memory.get(host)
+        if known is None or known.user != self.credentials.name or known.count >= _MAX_COUNT:
+            return None
+        memory[host] = known = replace(known, count=known.count + 1)
+        self._again = True
+        return self._respond(known)
 
     def _step(self, challenge: bytes) -> bytes:
+        memory, host = self.credentials.memory, self.credentials.host
+        if self._again:
+            memory.pop(host, None)  # until the server has proved itself once more
         if len(challenge) > _MAX_CHALLENGE:
             raise SASLError(BADPROT)
-        if self._expected is None:
-            return self._respond(challenge)
+        anew = self._again and challenge[:8].lower() != b"rspauth="
+        self._again = False
+        if self._expected is None or anew:
+            realms, nonce = _read(challenge)
+            realm = realms[0] if len(realms) == 1 else encode(host.lower())
+            return self._respond(Known(self.credentials.name, realm, nonce, self.credentials.nonce().encode()))
         self._verify(challenge, self._expected)
         self.done = True
+        if self._known is not None:
+            memory[host] = self._known
+            if len(memory) > _MAX_SERVERS:
+                del memory[next(iter(memory))]
         return b""
 
-    def _respond(self, challenge: bytes) -> bytes:
-        realms, server_nonce = _read(challenge)
+    def _respond(self, known: Known) -> bytes:
+        self._known = known
         credentials = self.credentials
         host = encode(credentials.host.lower())
-        realm = realms[0] if len(realms) == 1 else host
-        user, secret = credentials.name, credentials.secret
-        pairs = (server_nonce, credentials.nonce().encode(), b"00000001")
+        realm, user, secret = known.realm, known.user, credentials.secret
+        pairs = (known.nonce, known.cnonce, b"%08x" % known.count)
         uri = credentials.service.encode() + b"/" + host
         self._expected = response_value(user, realm, secret, pairs, uri, of_server=True)
         response = (

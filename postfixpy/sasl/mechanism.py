@@ -8,7 +8,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 # What went wrong, in the words of sasl_errstring(3).
 CONTINUE = "another step is needed in authentication"
@@ -57,6 +57,7 @@ class Credentials:
     token            an OAuth 2.0 access token
     external         the identity that TLS has proved, for EXTERNAL; "" is none
     port             of the server, for OAUTHBEARER
+    memory           what this process remembers of servers, for DIGEST-MD5; by host
     """
 
     user: str
@@ -69,6 +70,7 @@ class Credentials:
     token: str = field(default="", repr=False)
     external: str = ""
     port: int = 0
+    memory: dict[str, Any] = field(default_factory=dict, repr=False)
     nonce: Callable[[], str] = field(default=nonce, repr=False)
 
     @property

@@ -66,8 +66,8 @@ class Scripted:
 def _start(name: str, initial: bytes | None, user: str, password: str, bindings: Mapping[str, bytes]) -> Run:
     if name == "CRAM-MD5":
         return _cram_md5(user, password)
-    if name == "DIGEST-MD5":
-        return _digest_md5(user, password)
+    if name in ("DIGEST-MD5", "DIGEST-MD5-ANEW"):
+        return _digest_md5(user, password, initial if name == "DIGEST-MD5" else None)
     if name in ("ANONYMOUS", "EXTERNAL"):
         return _anything(initial, user)
     if name.removesuffix("-PLUS") in _SCRAM:
@@ -89,9 +89,10 @@ def _cram_md5(user: str, password: str) -> Run:
     return user
 
 
-def _digest_md5(user: str, password: str) -> Run:
+def _digest_md5(user: str, password: str, again: bytes | None) -> Run:
+    """`again` is an initial response, which has the nonce of before; without it there is a challenge."""
     challenge = b'realm="server.example",nonce="%s",qop="auth",charset=utf-8,algorithm=md5-sess' % NONCE.encode()
-    said = dict(parse((yield Challenge(challenge))))
+    said = dict(parse(again or (yield Challenge(challenge))))
     pairs = (NONCE.encode(), said["cnonce"], said["nc"])
     known = (user.encode(), b"server.example", password.encode(), pairs, said["digest-uri"])
     if said["response"] != response_value(*known, of_server=False):

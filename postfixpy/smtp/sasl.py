@@ -201,6 +201,7 @@ def _credentials(d: "Delivery", s: "Session", user: str, password: str) -> Crede
         local_host=view.myhostname,
         bindings=s.tls.bindings if s.tls is not None else {},
         port=s.port,
+        memory=d.settings.sasl_memory,
     )
 
 

@@ -7,7 +7,7 @@ are fatal, with Postfix's texts.
 import random
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
 from postfixpy.dns.lookup import RES_DEFNAMES, RES_DNSRCH
@@ -196,6 +196,7 @@ class Settings:
         if self.tls_policy is not None and view.smtp_tls_per_site:
             per_site, policy = self.name("smtp_tls_per_site"), self.name("smtp_tls_policy_maps")
             log.warning(f"{per_site} ignored when {policy} is not empty.")
+        self.sasl_memory: dict[str, Any] = {}
         self.password_maps = self._maps("smtp_sasl_password_maps") if view.smtp_sasl_auth_enable else None
         self.discard_maps = self._maps("smtp_discard_ehlo_keyword_address_maps")
         self.pix_maps = self._maps("smtp_pix_workaround_maps")
