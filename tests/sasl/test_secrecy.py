@@ -1,4 +1,5 @@
-"""No credential is ever in a log, a transcript, a status, an exception or what the objects show of themselves."""
+"""No credential is ever in a log, a transcript, a status, a session trace, an exception or what the objects show of
+themselves; with debug_peer_list at its most verbose."""
 
 import base64
 import json
@@ -47,7 +48,7 @@ def deliver(directory: Path, mechanism: str, steps: list[str], password: str) ->
         "smtp_sasl_auth_enable = yes\nsmtp_sasl_security_options =\n"
         "debug_peer_list = static:all\ndebug_peer_level = 9\n"
         f"smtp_sasl_password_maps = static:{USER}:{password}\nnotify_classes = bounce, data, protocol, resource\n"
-        f"smtp_sasl_auth_cache_name = proxy:internal:{directory}\n"
+        f"smtp_sasl_auth_cache_name = proxy:internal:{directory}\npostfixpy_session_trace_directory = {directory}\n"
     )
     view = config.load(str(directory), release="3.11", profile="upstream").view(process_name="smtp")
     settings = Settings(view, own=["127.0.0.1"])
@@ -67,6 +68,8 @@ def deliver(directory: Path, mechanism: str, steps: list[str], password: str) ->
     for found in memory.notices:
         shown += notice.compose(view, found.peer, found.transcript, lmtp=False)
     shown += [json.dumps({"reason": outcome.dsn.reason, "diag": outcome.dsn.diag_text}) for outcome in outcomes]
+    assert memory.traces, "a trace of the session"
+    shown.append(json.dumps(memory.traces, ensure_ascii=False))
     sent = [chunk for _, peer in memory.network.peers for chunk in peer.chunks]
     return sent, shown
 
