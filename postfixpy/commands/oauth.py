@@ -255,6 +255,9 @@ def test(path: str) -> int:
     finally:
         tokens.close()
     until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(found.expiry))
+    if source.external:
+        _say(f"{path}: has an access token of {len(found.access)} bytes, which another program renews")
+        return 0
     where = source.command[0] if source.command else source.token_endpoint
     _say(f"{path}: {where} gave an access token of {len(found.access)} bytes, good until {until}")
     if found.refresh and found.refresh != source.refresh_token:

@@ -112,6 +112,8 @@ class Tokens:
     def _work(self, path: str, refused: str) -> tuple[Token, Source]:
         """The token, and what the file says. In a thread. Raises TokenError."""
         source = self.read(path)
+        if source.external:
+            return token_source.fetch(source, "", self._clock()), source
         name = f"oauth2.{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
         lock = self._lock(name)
         try:

@@ -2,11 +2,13 @@
 
 The plug-in's keys, as strings: ``refresh_token``, ``access_token``, ``expiry`` (seconds since the epoch), ``user``,
 ``client_id``, ``client_secret``, ``token_endpoint``, ``refresh_window`` (seconds before the expiry when a token is
-renewed), ``proxy``, ``ca_bundle_file``, ``ca_certs_dir``. What a file does not say, /etc/sasl-xoauth2.conf may; the
-last word is the plug-in's default, the endpoint of Google.
+renewed), ``proxy``, ``ca_bundle_file``, ``ca_certs_dir``, ``scope``, ``use_client_credentials`` (yes: there is no refresh
+token), ``manage_token_externally`` (yes: another program renews ``access_token`` in the file); its keys for logging mean
+nothing here. What a file does not say, /etc/sasl-xoauth2.conf may; the last word is the plug-in's default, the endpoint
+of Google.
 
-Keys of ours: ``scope``; ``grant_type`` = ``client_credentials`` (then there is no refresh token); ``command``, a list
-of a program and its arguments that prints the token, alone or as JSON with ``access_token`` and ``expires_in``.
+Keys of ours: ``grant_type`` = ``client_credentials``, which is ``use_client_credentials``; ``command``, a list of a
+program and its arguments that prints the token, alone or as JSON with ``access_token`` and ``expires_in``.
 """
 
 import hashlib
@@ -61,6 +63,7 @@ class Source:
     scope: str = ""
     user: str = ""
     command: tuple[str, ...] = ()
+    external: bool = False
     way: Way = DIRECT
 
     @property
@@ -93,13 +96,18 @@ def load(path: str, text: bytes, defaults: Mapping[str, Any], ca_data: str = "")
         _text(values, "access_token"),
         _number(path, values, "expiry", 0),
         _number(path, values, "refresh_window", 10),
-        _text(values, "grant_type") or "refresh_token",
+        "client_credentials"
+        if _switch(path, values, "use_client_credentials")
+        else _text(values, "grant_type") or "refresh_token",
         _text(values, "scope"),
         _text(values, "user"),
         tuple(command),
+        _switch(path, values, "manage_token_externally"),
         way,
     )
-    if source.command:
+    if source.external and not sendable(source.access_token):
+        raise LastingError(f"{path}: manage_token_externally, but no usable access_token")
+    if source.command or source.external:
         return source
     if source.grant_type not in ("refresh_token", "client_credentials"):
         raise LastingError(f'{path}: unknown grant_type "{source.grant_type[:40]}"')
@@ -132,6 +140,13 @@ def _text(values: Mapping[str, Any], name: str) -> str:
     return str(value) if isinstance(value, str | int | float) else ""
 
 
+def _switch(path: str, values: Mapping[str, Any], name: str) -> bool:
+    text = _text(values, name).lower()
+    if text not in ("", "yes", "true", "no", "false"):
+        raise LastingError(f"{path}: {name} must be yes or no")
+    return text in ("yes", "true")
+
+
 def _number(path: str, values: Mapping[str, Any], name: str, default: float) -> float:
     text = _text(values, name)
     if not text:
@@ -150,6 +165,8 @@ def fetch(source: Source, refresh_token: str, now: float, post: Post = post_form
     """A new token. Blocks. Raises TokenError."""
     if source.command:
         return _by_command(source, now)
+    if source.external:
+        return Token(source.access_token, now)  # so that the file is looked at again soon
     fields = {"grant_type": source.grant_type, "client_id": source.client_id}
     if source.client_secret:
         fields["client_secret"] = source.client_secret

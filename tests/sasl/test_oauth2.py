@@ -48,6 +48,22 @@ def run(*sessions: Any) -> list[Any]:
     return asyncio.run(gather())
 
 
+def test_a_token_that_somebody_else_renews(tmp_path: Path) -> None:
+    with Provider(token(1)) as provider:
+        world = World(tmp_path, provider, access_token="mine-1", expiry="1", manage_token_externally="yes")
+        tokens = world.tokens()
+        assert run(tokens.get(world.path)) == [("mine-1", "")]
+        world.write(access_token="mine-2", manage_token_externally="yes")
+        world.now += 2
+        assert run(tokens.get(world.path)) == [("mine-2", "")]
+        assert run(tokens.get(world.path, "mine-2")) == [("mine-2", "")]  # there is no other
+        world.write(manage_token_externally="yes")
+        world.now += 2
+        (error,) = run(tokens.get(world.path))
+        assert str(error).endswith("manage_token_externally, but no usable access_token")
+        assert provider.asked == [] and not list(world.data.glob("oauth2.*[!k]"))
+
+
 def test_two_hundred_sessions_fetch_one_token_once(tmp_path: Path) -> None:
     with Provider(token(1), token(2), delay=0.1) as provider:
         world = World(tmp_path, provider)

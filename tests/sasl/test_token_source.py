@@ -56,6 +56,8 @@ def test_a_file_overrides_the_configuration() -> None:
         (b'{"refresh_token": "r", "expiry": "soon"}', "expiry is not a number"),
         (b'{"refresh_token": "r", "token_endpoint": "http://idp.example/"}', "is not encrypted"),
         (b'{"refresh_token": "r", "grant_type": "password"}', "unknown grant_type"),
+        (b'{"refresh_token": "r", "use_client_credentials": "perhaps"}', "use_client_credentials must be yes or no"),
+        (b'{"manage_token_externally": "yes"}', "no usable access_token"),
         (b'{"command": "rm -rf /"}', "command must be a list"),
     ],
 )
@@ -71,6 +73,37 @@ def test_no_file_does_harm(text: bytes) -> None:
         load("f", text, CLIENT)
     except LastingError:
         pass
+
+
+CONFIGURATION = """{
+  "client_id": "me", "client_secret": "", "scope": "https://outlook.office365.com/.default",
+  "always_log_to_syslog": "no", "log_to_syslog_on_failure": "yes", "log_full_trace_on_failure": "yes",
+  "token_endpoint": "https://login.microsoftonline.com/consumers/oauth2/v2.0/token", "proxy": "http://proxy.example:3128",
+  "ca_bundle_file": "/etc/ssl/certs/ca-certificates.crt", "ca_certs_dir": "/etc/ssl/certs", "refresh_window": 20,
+  "manage_token_externally": "no", "use_client_credentials": "yes"
+}"""
+"""Every key of sasl-xoauth2.conf(5)."""
+
+
+def test_every_key_of_the_configuration() -> None:
+    found = load("f", b"{}", json.loads(CONFIGURATION))
+    assert (found.client_id, found.client_secret, found.grant_type) == ("me", "", "client_credentials")
+    assert (found.scope, found.refresh_window) == ("https://outlook.office365.com/.default", 20)
+    assert found.token_endpoint == "https://login.microsoftonline.com/consumers/oauth2/v2.0/token"
+    way = found.way
+    assert (way.proxy, way.ca_file, way.ca_dir) == (
+        "http://proxy.example:3128", "/etc/ssl/certs/ca-certificates.crt", "/etc/ssl/certs",
+    )  # fmt: skip
+    # Each may be in the token file as well, and counts there.
+    other = load("f", CONFIGURATION.replace('"yes"\n', '"no",\n"refresh_token": "r"\n').encode(), CLIENT)
+    assert (other.grant_type, other.client_secret) == ("refresh_token", "")
+
+
+def test_an_empty_client_secret_is_sent_as_none() -> None:
+    with Provider(token(1)) as provider:
+        fetch(load("f", json.dumps({"refresh_token": "r", "token_endpoint": provider.url, "client_secret": "",
+                                    "client_id": "me"}).encode(), {}), "", 1000)  # fmt: skip
+        assert provider.asked == [{"grant_type": "refresh_token", "client_id": "me", "refresh_token": "r"}]
 
 
 def test_refresh() -> None:
