@@ -2,10 +2,10 @@
 
 The plug-in's keys, as strings: ``refresh_token``, ``access_token``, ``expiry`` (seconds since the epoch), ``user``,
 ``client_id``, ``client_secret``, ``token_endpoint``, ``refresh_window`` (seconds before the expiry when a token is
-renewed), ``proxy``, ``ca_bundle_file``, ``ca_certs_dir``, ``scope``, ``use_client_credentials`` (yes: there is no refresh
-token), ``manage_token_externally`` (yes: another program renews ``access_token`` in the file); its keys for logging mean
-nothing here. What a file does not say, /etc/sasl-xoauth2.conf may; the last word is the plug-in's default, the endpoint
-of Google.
+renewed), ``proxy``, ``ca_bundle_file``, ``ca_certs_dir``, ``scope``, ``use_client_credentials`` (yes: there is no
+refresh token), ``manage_token_externally`` (yes: another program renews ``access_token`` in the file); its keys for
+logging mean nothing here. What a file does not say, /etc/sasl-xoauth2.conf may; the last word is the plug-in's
+default, the endpoint of Google.
 
 Keys of ours: ``grant_type`` = ``client_credentials``, which is ``use_client_credentials``; ``command``, a list of a
 program and its arguments that prints the token, alone or as JSON with ``access_token`` and ``expires_in``.
