@@ -15,7 +15,7 @@ The message is written as postdrop(1) records. Mode by program name: sendmail, m
 
 Differs from Postfix: where the user may write the maildrop queue, the checks of postdrop run in this process, and no
 other is started; else the set-gid postdrop of $command_directory is run as in Postfix. -bs is a plain SMTP session of
-our own (postfixpy.services.smtpd_standalone). -C is not limited to alternate_config_directories: this program has no
+our own (postfixpy.services.standalone). -C is not limited to alternate_config_directories: this program has no
 privileges that a foreign configuration could abuse; a real postdrop checks for itself.
 
 The exit status is 0, or 75 (EX_TEMPFAIL) for every error, as in Postfix.
@@ -449,7 +449,7 @@ def _newaliases(options: Options, view: "View") -> int:
 def _user(options: Options, view: "View") -> int:
     _no_words(options, "stand-alone mode")
     _check_user(view)
-    from postfixpy.services.smtpd_standalone import converse
+    from postfixpy.services.standalone.conversation import converse
 
     from .submission import open_drop
 

@@ -128,7 +128,7 @@ def test_every_release_has_what_we_read(release: str, tmp_path: Path) -> None:
     view = complete(config.load(str(tmp_path), release=release).view())
     services, commands = (Path(room.__path__[0]) for room in (postfixpy.services, postfixpy.commands))
     sources = [*services.glob("cleaning/*.py"), services / "cleanup.py", services / "pickup.py"]
-    sources += [services / "smtpd_standalone.py", commands / "sendmail.py", commands / "submission.py"]
+    sources += [*services.glob("standalone/*.py"), commands / "sendmail.py", commands / "submission.py"]
     sources += [commands / "postdrop.py", commands / "submit_access.py", commands / "extraction.py"]
     names = {name for path in sources for name in re.findall(r"\bview\.([a-z_0-9]+)\b(?!\()", path.read_text())}
     assert "message_size_limit" in names

@@ -379,7 +379,7 @@ class EnvelopeReader:
         envelope = self.envelope
         envelope.rewrite_context = envelope.rewrite_context or "local"
         envelope.create_time = envelope.create_time or envelope.arrival // 1_000_000
-        if not envelope.arrival:
+        if not envelope.arrival // 1_000_000:
             missing = "arrival time"
         elif envelope.sender is None:
             missing = "sender"

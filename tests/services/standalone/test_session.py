@@ -7,8 +7,8 @@ import pytest
 
 from postfixpy import log
 from postfixpy.errors import FatalError
-from postfixpy.services.smtpd_standalone import Session
-from postfixpy.services.smtpd_words import Path, original_recipient, printable_xtext, split
+from postfixpy.services.standalone.session import Session
+from postfixpy.services.standalone.words import Path, original_recipient, printable_xtext, split
 
 
 class Drop:
@@ -49,6 +49,7 @@ VIEW: dict[str, Any] = {
     "smtpd_recipient_limit": 1000,
     "smtpd_recipient_overshoot_limit": 1000,
     "message_size_limit": 1000,
+    "line_length_limit": 2048,
     "disable_vrfy_command": False,
     "smtputf8_enable": True,
     "strict_smtputf8": False,
@@ -80,9 +81,11 @@ class Talk:
         for line in lines:
             if self.session.receiving:
                 reply = self.session.content("N", line.encode())
-                replies += [] if reply is None else [reply]
+            elif self.session.chunk_left:
+                reply = self.session.chunk(line.encode())
             else:
-                replies.append(self.session.command(line))
+                reply = self.session.command(line)
+            replies += [] if reply is None else [reply]
         return replies
 
 
@@ -95,7 +98,7 @@ def lines() -> Any:
 
 
 def test_a_message(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("postfixpy.services.smtpd_standalone.mail_date", lambda when: f"date {when}")
+    monkeypatch.setattr("postfixpy.services.standalone.message.mail_date", lambda when: f"date {when}")
     talk = Talk()
     assert talk.say("EHLO me", "MAIL FROM:<a@b> BODY=8BITMIME SIZE=10", "RCPT TO:<c@d>", "DATA")[1:] == [
         "250 2.1.0 Ok",
@@ -105,6 +108,7 @@ def test_a_message(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert talk.say("Subject: x", "", "..dot", ".not", ".") == ["250 2.0.0 Ok: queued as ABC123"]
     assert talk.drops[0].records == [
         "Sa@b",
+        "Aencoding=8bit",
         "Adsn_orig_rcpt=rfc822;c@d",
         "Rc@d",
         "M",
@@ -128,10 +132,12 @@ def test_ehlo() -> None:
         "250-PIPELINING",
         "250-SIZE 1000",
         "250-VRFY",
+        "250-ETRN",
         "250-ENHANCEDSTATUSCODES",
         "250-8BITMIME",
         "250-DSN",
-        "250 SMTPUTF8",
+        "250-SMTPUTF8",
+        "250 CHUNKING",
     ]
     short = Talk(smtpd_discard_ehlo_keywords="dsn, smtputf8 VRFY", message_size_limit=0).say("EHLO x")[0]
     assert "DSN" not in short and "VRFY" not in short and "250-SIZE\n" in short
@@ -174,10 +180,17 @@ def test_ehlo() -> None:
         (["FOO"], "500 5.5.2 Error: command not recognized"),
         ([""], "500 5.5.2 Error: bad syntax"),
         (["Subject: x"], "221 2.7.0 Error: I can break rules, too. Goodbye."),
-        (["ETRN x"], "458 Unable to queue messages"),
+        (["ETRN"], "500 Syntax: ETRN domain"),
+        (["ETRN foo_bar!"], "501 Error: invalid parameter syntax"),
+        (["MAIL FROM:<>", "ETRN x"], "503 Error: MAIL transaction in progress"),
+        (["ETRN @x"], "458 Unable to queue messages"),
         (["QUIT"], "221 2.0.0 Bye"),
         (["\udcff"], "500 5.5.2 Error: bad UTF-8 syntax"),
-        (["HELP"], "214 2.0.0 Commands: DATA EHLO HELO HELP MAIL NOOP QUIT RCPT RSET VRFY"),
+        (
+            ["HELP"],
+            "214 2.0.0 Commands: AUTH BDAT DATA EHLO ETRN HELO HELP MAIL NOOP QUIT RCPT RSET STARTTLS VRFY XCLIENT "
+            "XFORWARD",
+        ),
     ],
 )
 def test_replies(commands: list[str], reply: str) -> None:
@@ -293,3 +306,106 @@ def test_xtext() -> None:
     for bad in ("rfc822", ";x", "rfc822;a+2bb", "rfc822;a+00"):
         assert original_recipient(bad) == ""
     assert printable_xtext("a+20b") and not printable_xtext("a+07b")
+
+
+ENVELOPE = ("EHLO x", "MAIL FROM:<a@b>", "RCPT TO:<c@d>")
+
+
+def test_chunks(lines: list[str]) -> None:
+    talk = Talk()
+    said = talk.say(*ENVELOPE, "BDAT 12", "Subject: x\r\n", "BDAT 6", "\r\n.\r", "\ny", "BDAT 2 last", "z\0", "QUIT")
+    assert said[3:] == [
+        "250 2.0.0 Ok: 12 bytes",
+        "250 2.0.0 Ok: 6 bytes",
+        "250 2.0.0 Ok: 22 bytes queued as ABC123",
+        "221 2.0.0 Bye",
+    ]
+    assert talk.drops[0].records[7:] == ["NSubject: x", "N", "N.", "Nyz\0", "X", "E"]
+    assert "bdat=3 quit=1 commands=7" in talk.session.summary()
+
+
+def test_a_line_of_many_chunks_is_cut_where_any_line_is() -> None:
+    talk = Talk(line_length_limit=4)
+    talk.say(*ENVELOPE, "BDAT 3", "abc", "BDAT 5 LAST", "defgh")
+    assert talk.drops[0].records[7:-2] == ["Labcd", "Lefgh", "N"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "replies"),
+    [
+        (["BDAT 3", "abc", "MAIL FROM:<>", "BDAT 3 LAST", "abc", "BDAT 1", "x"], [
+            "503 5.5.1 Error: need RCPT command",
+            "503 5.5.1 Error: MAIL after BDAT",
+            "551 5.0.0 Discarded 3 bytes after earlier error",
+            "503 5.5.1 Error: need RCPT command",
+        ]),
+        ([*ENVELOPE[1:], "BDAT 0", "BDAT 5", "12345", "BDAT 0 LAST", "MAIL FROM:<>"], [
+            "250 2.1.0 Ok",
+            "250 2.1.5 Ok",
+            "551 5.7.1 Null BDAT request",
+            "551 5.0.0 Discarded 5 bytes after earlier error",
+            "551 5.0.0 Discarded 0 bytes after earlier error",
+            "250 2.1.0 Ok",
+        ]),
+        ([*ENVELOPE[1:], "BDAT 1", "x", "DATA", "RCPT TO:<e@f>", "RSET", "BDAT 1", "x"], [
+            "250 2.1.0 Ok",
+            "250 2.1.5 Ok",
+            "250 2.0.0 Ok: 1 bytes",
+            "503 5.5.1 Error: DATA after BDAT",
+            "503 5.5.1 Error: RCPT after BDAT",
+            "250 2.0.0 Ok",
+            "503 5.5.1 Error: need RCPT command",
+        ]),
+        (["MAIL FROM:<>", "BDAT 1 LAST", "x"], ["250 2.1.0 Ok", "554 5.5.1 Error: no valid recipients"]),
+        ([*ENVELOPE[1:], "BDAT 1001 LAST", "x" * 1001], [
+            "250 2.1.0 Ok",
+            "250 2.1.5 Ok",
+            "552 5.3.4 Chunk exceeds message size limit",
+        ]),
+    ],
+)  # fmt: skip
+def test_refused_chunks_are_skipped(commands: list[str], replies: list[str]) -> None:
+    talk = Talk(release=(3, 7))
+    assert talk.say(*commands) == replies
+    assert not any(drop.finished for drop in talk.drops)
+
+
+@pytest.mark.parametrize("command", ["BDAT", "BDAT x", "BDAT -1", "BDAT 3 FIRST", "BDAT 3 LAST x", "BDAT " + "9" * 40])
+def test_a_malformed_chunk_ends_the_session(command: str, lines: list[str]) -> None:
+    talk = Talk()
+    assert talk.say(command) == ["521 5.5.4 Syntax: BDAT count [LAST]"]
+    assert talk.session.over
+    assert lines == [f"NOQUEUE: malformed BDAT command syntax from localhost[127.0.0.1]: {command}"]
+
+
+def test_keywords_that_are_not_offered(lines: list[str]) -> None:
+    talk = Talk(smtpd_discard_ehlo_keywords="chunking, etrn")
+    talk.say("EHLO x")
+    assert talk.say("BDAT 3") == ["521 5.5.1 Error: command not implemented"]
+    assert lines == ["discarding EHLO keywords: ETRN, CHUNKING"]
+    lines.clear()
+    Talk(smtpd_discard_ehlo_keywords="dsn, silent-discard").say("EHLO x")
+    assert lines == []
+
+
+def test_where_a_chunk_is_lost() -> None:
+    talk = Talk()
+    talk.say(*ENVELOPE, "BDAT 10", "ab\r\ncd")
+    assert talk.session.where_lost(0) == "BDAT (6 bytes)"
+    talk = Talk(release=(3, 7))
+    talk.say(*ENVELOPE, "BDAT 9999", "abc")
+    assert (talk.session.prefix, talk.session.where_lost(0)) == ("", "BDAT")
+    talk = Talk()
+    assert talk.say(*ENVELOPE, "BDAT 9999")[-1] == "552 5.3.4 Chunk exceeds message size limit"
+    assert talk.session.over and talk.session.prefix == "ABC123: "
+
+
+def test_a_nested_mail_command_takes_the_options_of_the_first() -> None:
+    talk = Talk()
+    talk.say("MAIL FROM:<a@b> BODY=8BITMIME", "MAIL FROM:<a@b>", "RCPT TO:<c@d>")
+    assert not any("encoding" in record for record in talk.drops[0].records)
+
+
+def test_addresses_of_vrfy(lines: list[str]) -> None:
+    assert Talk().say("VRFY <a b>") == ["501 5.1.3 Bad recipient address syntax"]
+    assert lines == ["Illegal address syntax from localhost[127.0.0.1] in VRFY command: <a b>"]
