@@ -9,6 +9,7 @@ Text is written as one record: control characters become "?", as in msg_output(3
 
 from __future__ import annotations
 
+import os
 import sys
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
@@ -31,24 +32,46 @@ def set_utf8(enabled: bool) -> None:
     _utf8 = enabled
 
 
-def printable(text: str, utf8: bool | None = None) -> str:
+def printable(text: str, utf8: bool | None = None, *, lenient: bool = False) -> str:
     """`text` with every control character, and every byte that is not UTF-8, replaced by "?".
 
-    Without `utf8` (by default what `set_utf8` said) every byte that is not ASCII is.
+    Without `utf8` (by default what `set_utf8` said) every byte that is not ASCII is. `lenient`: as before Postfix 3.9,
+    which took a first byte with any number of continuation bytes for UTF-8; what is not stays a lone surrogate.
     """
     if not (_utf8 if utf8 is None else utf8) and not text.isascii():
         text = text.encode("utf-8", "surrogateescape").decode("ascii", "replace").replace("\ufffd", "?")
     if text.isprintable():
         return text
+    if lenient:
+        return _lenient(text)
     return "".join(c if c >= " " and c != "\x7f" and not "\ud800" <= c <= "\udfff" else "?" for c in text)
 
 
-def stderr_sink(program: str, utf8: bool | None = None) -> Sink:
-    """A sink that writes ``program: severity: text`` lines to standard error, as the commands do."""
+def _lenient(text: str) -> str:
+    import re
+
+    shown = re.sub(
+        rb"([\xc2-\xfe][\x80-\xbf]+)|[^\x20-\x7e]",
+        lambda match: match[1] or b"?",
+        text.encode("utf-8", "surrogateescape"),
+    )
+    return shown.decode("utf-8", "surrogateescape")
+
+
+def stderr_sink(program: str, utf8: bool | None = None, *, lenient: bool = False) -> Sink:
+    """A sink that writes ``program: severity: text`` lines to standard error, as the commands do.
+
+    `utf8` and `lenient` are those of `printable`.
+    """
 
     def write(severity: str, text: str) -> None:
         prefix = "" if severity == "info" else f"{severity}: "
-        sys.stderr.write(f"{program}: {prefix}{printable(text, utf8)}\n")
+        line = f"{program}: {prefix}{printable(text, utf8, lenient=lenient)}\n"
+        if lenient and any("\ud800" <= c <= "\udfff" for c in line):
+            sys.stderr.flush()
+            os.write(2, line.encode("utf-8", "surrogateescape"))
+        else:
+            sys.stderr.write(line)
         sys.stderr.flush()
 
     return write

@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import real_root
-from table_cases import KINDS, NOT_TABLES, PROGRAMS, Case, Step, configured, generated
+from table_case import PROGRAMS, Case, Step
+from table_cases import KINDS, NOT_TABLES, configured, generated
 
 HOME = "3.7"
 """The release of the machine's own package."""

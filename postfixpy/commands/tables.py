@@ -133,7 +133,8 @@ class Tool:
             os.environ["MAIL_CONFIG"] = self.directory
         self.view = config.load(self.directory).view(process_name=self.program)
         check(self.view)
-        log.set_sink(log.stderr_sink(self.program, self.view.smtputf8_enable))
+        lenient = parse_release(default_release()) < (3, 9)
+        log.set_sink(log.stderr_sink(self.program, self.view.smtputf8_enable, lenient=lenient))
         self._import_environment()
 
     def usage_error(self) -> FatalError:

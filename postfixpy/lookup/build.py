@@ -337,7 +337,7 @@ def open_writer(
         return LmdbWriter(name, settings, flags, create=create, must_exist=must_exist)
     if kind == "fail":
         return FailWriter(name, settings, flags, create=create)
-    if create:
+    if create or (old and not must_exist):  # before 3.8, "postmap -i" took the way of "create"
         if old:
             raise FatalError(f"unsupported dictionary type: {kind} does not support bulk-mode creation.")
         raise FatalError(f"no 'map create' support for this type: {kind}")

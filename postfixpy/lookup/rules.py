@@ -228,7 +228,7 @@ class PatternTable(Table):
             raise self._skip(line, "regular expression substitution is not allowed: skipping this rule")
         rule = self._rule(line, pattern, options, negated)
         if largest > rule.pattern.groups:
-            shown = c_integer(str(largest))
+            shown = (largest + (1 << 31)) % (1 << 32) - (1 << 31)  # as an int, which it was
             raise self._skip(line, f'out of range replacement index "{shown}": skipping this rule')
         if second is not None:
             rule.second, rule.second_negated = self.compile(line, second[0], second[1]), second[2]

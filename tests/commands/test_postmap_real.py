@@ -10,7 +10,8 @@ import compare_tables
 import pytest
 import real_root
 from compare_tables import HOME, Comparison
-from table_cases import KINDS, SUFFIXES, Case, Step, generated
+from table_case import SUFFIXES, Case, Step
+from table_cases import KINDS, generated
 
 from postfixpy import config
 from postfixpy.commands import postmap
