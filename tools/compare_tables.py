@@ -13,6 +13,7 @@ Needs root for releases other than the machine's (chroot), and no network.
 """
 
 import argparse
+import atexit
 import multiprocessing
 import os
 import re
@@ -22,12 +23,16 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import real_root
+import table_servers
 from table_case import PROGRAMS, Case, Step
 from table_cases import KINDS, NOT_TABLES, configured, generated
+from table_databases import SERVED
 
 HOME = "3.7"
 """The release of the machine's own package."""
@@ -38,15 +43,85 @@ OLD = 1_000_000_000
 Result = tuple[int, bytes, bytes]
 
 
+class Servers:
+    """The servers that the cases of `kinds` ask. Raises table_servers.Missing."""
+
+    def __init__(self, kinds: set[str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="table-servers."))
+        self.folder.chmod(0o777)  # they have users of their own
+        table_servers.certificates(self.folder)
+        self.certificates = {path.name: path.read_bytes() for path in self.folder.glob("*.[kp]e[my]")}
+        self.running: list[table_servers.Process | table_servers.Script] = []
+        self.at: dict[str, str] = {}
+        """Name -> where it listens."""
+        try:
+            if "pgsql" in kinds:
+                self._add("pgsql", table_servers.Postgres(self.folder))
+            if "mysql" in kinds:
+                self._add("mysql", table_servers.Mariadb(self.folder))
+            if "ldap" in kinds:
+                slapd = table_servers.Slapd(self.folder)
+                self._add("ldap", slapd)
+                self.at["ldaps"] = f"127.0.0.1:{slapd.tls_port}"
+            self._add("script", table_servers.Script())
+        except BaseException:
+            self.stop()
+            raise
+
+    def _add(self, name: str, server: Any) -> None:
+        self.running.append(server)
+        self.at[name] = f"127.0.0.1:{server.port}"
+
+    def stop(self) -> None:
+        """Stop all of them."""
+        for server in self.running:
+            server.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+SERVERS: Servers | None = None
+"""Those that run, if cases need them."""
+
+
+def start_servers(kinds: Iterable[str]) -> None:
+    """Start those that the cases of `kinds` ask, until the program ends. Raises table_servers.Missing."""
+    global SERVERS
+    if SERVERS is None and set(kinds) & set(SERVED):
+        SERVERS = Servers(set(kinds))
+        owner = os.getpid()
+        atexit.register(lambda servers: servers.stop() if os.getpid() == owner else None, SERVERS)
+
+
 class Side:
     """How one of the two programs is run."""
 
     def __init__(self, release: str, ours: bool) -> None:
         self.release, self.ours = release, ours
         self.root = "" if release == HOME else str(real_root.root(release))
+        self.memcached: table_servers.Memcached | None = None
+        """Each side has its own: programs change it."""
+
+    def served(self, text: str) -> str:
+        """`text` with where the servers listen."""
+        if SERVERS is None or "@" not in text:
+            return text
+        if "@memcache@" in text:
+            if self.memcached is None:
+                self.memcached = table_servers.Memcached(SERVERS.folder, f"memcached{os.getpid()}{self.ours}")
+            self.memcached.clear()
+            text = text.replace("@memcache@", f"127.0.0.1:{self.memcached.port}")
+        for name, place in SERVERS.at.items():
+            text = text.replace(f"@{name}@", place)
+        return text
+
+    def close(self) -> None:
+        """Stop what was started."""
+        if self.memcached is not None:
+            self.memcached.stop()
 
     def run(self, directory: Path, step: Step) -> Result:
         """Run the command in `directory`."""
+        step = replace(step, line=[self.served(word) for word in step.line])
         stdin, stdout, stderr = (directory / f"../{name}" for name in ("stdin", "stdout", "stderr"))
         stdin.write_bytes(step.stdin)
         child = os.fork()
@@ -91,17 +166,29 @@ class Side:
         os.execv(f"{folder}/{step.program}", [step.program, *map(os.fsencode, step.line)])
 
 
-_NOISE = re.compile(rb"(?<=error in regex at offset) \d+|\. Is the postfix-.*")
-_OTHERS = re.compile(rb"^BDB|hash/btree support is deprecated|NON_BERKELEYDB_README| warning: .* package installed\?")
+_NOISE = re.compile(
+    rb"(?<=error in regex at offset) \d+|\. Is the postfix-.*"
+    rb"|(?<=not found: )(Temporary failure in name resolution|Name or service not known)"
+    rb"|(?<=TLS/SSL error: )(no such file|No such file or directory \(2\))"
+    rb"|(?<=\(Errcode: )\d+|(?<=fatal: table mysql:\./c: query error: ).*"
+)
+_OTHERS = re.compile(
+    rb"^BDB|digital envelope routines|hash/btree support is deprecated|NON_BERKELEYDB_README"
+    rb"| warning: .* package installed\?"
+)
 
 
-def shown(result: Result, directory: str) -> tuple[int, list[bytes], list[bytes]]:
+def shown(
+    result: Result, directory: str, memcached: table_servers.Memcached | None = None
+) -> tuple[int, list[bytes], list[bytes]]:
     """A result without what cannot be compared: messages of the Berkeley DB library (we have none); Debian's note that
     hash: and btree: are deprecated (not Postfix's), and the question whether a package of the name of an unknown type
     is installed (we have no such packages); the time in an alias database; where in a pattern an error is, which
     differs with the version of libpcre2.
     """
     status, out, err = result
+    if memcached is not None:
+        err = err.replace(b"127.0.0.1:%d" % memcached.port, b"MEMCACHED")
     lines = [
         _NOISE.sub(b"", line.replace(os.fsencode(directory), b"HERE"))
         for line in err.split(b"\n")
@@ -123,17 +210,22 @@ class Comparison:
         """What the real programs did in the last case."""
 
     def close(self) -> None:
-        """Remove the files."""
+        """Remove the files, and stop what was started."""
+        self.real.close()
+        self.ours.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, case: Case) -> Iterator[str]:
         """What differs, as texts."""
         self.results.clear()
         sides = (self.folder / "a" / "work", self.folder / "b" / "work")
-        for place in sides:
+        for side, place in ((self.real, sides[0]), (self.ours, sides[1])):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             files = {"main.cf": f"compatibility_level = 3.6\n{case.main_cf}".encode(), **case.files}
+            if case.served:
+                files = {name: os.fsencode(side.served(os.fsdecode(data))) for name, data in files.items()}
+                files |= SERVERS.certificates if SERVERS is not None else {}
             for name, data in files.items():
                 (place / name).write_bytes(data)
                 os.utime(place / name, (OLD, OLD))
@@ -150,8 +242,8 @@ class Comparison:
                     shutil.copy(sides[0] / step.line[0], sides[1] / step.line[0])
                 continue
             self.results.append(self.real.run(sides[0], step))
-            real = shown(self.results[-1], str(sides[0]).removeprefix(self.real.root))
-            ours = shown(self.ours.run(sides[1], step), str(sides[1]))
+            real = shown(self.results[-1], str(sides[0]).removeprefix(self.real.root), self.real.memcached)
+            ours = shown(self.ours.run(sides[1], step), str(sides[1]), self.ours.memcached)
             if step.unordered:
                 real, ours = (((r[0], sorted(r[1]), r[2])) for r in (real, ours))
             if real != ours:
@@ -161,7 +253,9 @@ class Comparison:
 
 def describe(case: Case, step: Step, real: object, ours: object) -> str:
     """A difference, with all that is needed to see it again."""
-    files = "".join(f"--- {name}\n{data[:1500]!r}\n" for name, data in case.files.items() if name != "db")
+    files = "".join(
+        f"--- {name}\n{data[:1500]!r}\n" for name, data in case.files.items() if name not in ("db", "options")
+    )
     head = f"=== {case.name}: {step.program} {step.line}\nmain.cf: {case.main_cf!r}\nstdin: {step.stdin[:600]!r}\n"
     return f"{head}{files}real: {str(real)[:1500]}\nours: {str(ours)[:1500]}\n"
 
@@ -172,8 +266,6 @@ _comparison: Comparison | None = None
 def _start(release: str) -> None:
     global _comparison
     _comparison = Comparison(release)
-    import atexit
-
     atexit.register(_comparison.close)
     multiprocessing.util.Finalize(None, _comparison.close, exitpriority=10)
 
@@ -213,6 +305,7 @@ def main() -> int:
         jobs = [path for path in paths if not path.name.endswith(NOT_TABLES)][:: arguments.step]
     else:
         kinds = arguments.kind or list(KINDS)
+        start_servers(kinds)
         numbers = range(arguments.seed, arguments.seed + arguments.cases)
         jobs = [(kind, number) for number in numbers for kind in kinds]
     start, commands, differences = time.monotonic(), 0, Counter[str]()

@@ -26,6 +26,8 @@ class Case:
     files: dict[str, bytes] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     main_cf: str = ""
+    served: bool = False
+    """It asks a server: ``@NAME@`` in files and names stands for where it listens; the certificates are there, too."""
 
 
 def encoded(text: str) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from table_case import SUFFIXES, Case, Step, encoded
-from table_databases import sqlite
+from table_databases import SERVED, sqlite
 from table_lines import command_lines, files, messages, names
 from table_rules import rules
 from table_sources import aliases, indexed, networks, texthash
@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[[random.Random, str], Case]] = {
     "messages": messages,
     "files": files,
     "sqlite": sqlite,
+    **SERVED,
     "command_lines": command_lines,
 }
 

@@ -11,7 +11,7 @@ import fcntl
 import io
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from postfixpy import log
 from postfixpy.errors import FatalError
@@ -19,7 +19,7 @@ from postfixpy.lookup.bdb import BdbError, DbFile
 from postfixpy.lookup.indexed import to_bytes
 from postfixpy.lookup.lmdb_file import LmdbError, LmdbFile
 from postfixpy.lookup.redirect import LEGACY, redirected
-from postfixpy.lookup.registry import TYPES, is_type
+from postfixpy.lookup.registry import TYPES, is_type, open_table
 from postfixpy.lookup.table import LATEST, Flags, OpenError, Settings, Table, TableError, error_text, release
 
 
@@ -342,6 +342,45 @@ def open_writer(
             raise FatalError(f"unsupported dictionary type: {kind} does not support bulk-mode creation.")
         raise FatalError(f"no 'map create' support for this type: {kind}")
     return None
+
+
+STORED = ("btree", "hash", "lmdb")
+"""Types whose tables lie in files that can be changed."""
+
+
+class StoredTable(Table):
+    """A table in a file that is looked up and changed, one entry at a time. `open_table` opens it for lookups only."""
+
+    def __init__(self, spec: str, settings: Settings, flags: Flags) -> None:
+        self.kind, _, self.path = spec.partition(":")
+        super().__init__(self.path, settings, flags)
+        self._writer().abandon()  # fatal now, if it cannot be
+
+    def _writer(self) -> Writer:
+        writer = open_writer(self.kind, self.path, self.settings, self.flags, create=False, must_exist=True)
+        assert writer is not None
+        return writer
+
+    def _reader(self) -> Table:
+        return open_table(self.name, self.settings, flags=self.flags)
+
+    def get(self, key: str) -> str | None:
+        return self._reader().get(key)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        return self._reader().items()
+
+    def put(self, key: str, value: str) -> bool:
+        writer = self._writer()
+        done = writer.put(key, value)
+        writer.finish()
+        return done
+
+    def delete(self, key: str) -> bool:
+        writer = self._writer()
+        done = writer.delete(key)
+        writer.finish() if done else writer.abandon()
+        return done
 
 
 def replace_file(path: str, write: Callable[[io.BufferedRandom], object], old_fd: int) -> None:

@@ -155,6 +155,7 @@ class Ldap(NetworkTable):
             self.version = 3
         self.require_cert = libldap.TLS_DEMAND if config.boolean("tls_require_cert", False) else libldap.TLS_NEVER
         self.tls_files = {name: config.text(name) for name in _TLS_FILES}
+        self.debug_level = config.integer("debuglevel", 0)
 
     # Connections.
 
@@ -163,6 +164,7 @@ class Ldap(NetworkTable):
 
     def connect(self) -> libldap.Connection:
         """A new connection, logged in. Blocks. Raises TableError."""
+        libldap.set_debug_level(self.debug_level)
         try:
             connection = libldap.Connection(self.urls, self.timeout)
         except libldap.LdapError:
@@ -195,7 +197,8 @@ class Ldap(NetworkTable):
             connection.set_integer(libldap.TLS_NEWCTX, 0)
         except libldap.LdapError as error:
             text = f"dict_ldap_set_tls_options: Unable to allocate new TLS context {error.code}: {error}"
-            raise self._problem(text) from None
+            missing = any(path and not os.path.exists(path) for path in self.tls_files.values())
+            raise self._problem(text, os.strerror(errno.ENOENT) if missing else "Application error") from None
         if self.start_tls:
             try:
                 connection.start_tls()

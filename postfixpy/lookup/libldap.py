@@ -8,6 +8,8 @@ import ctypes
 import ctypes.util
 from typing import Any, NamedTuple
 
+from postfixpy import log
+
 SUCCESS, NO_SUCH_OBJECT, SERVER_DOWN, TIMEOUT = 0, 32, -1, -5
 BASE, ONE_LEVEL, SUBTREE = 0, 1, 2
 OPT_DEREF, OPT_SIZELIMIT, OPT_REFERRALS, OPT_PROTOCOL_VERSION = 0x2, 0x3, 0x8, 0x11
@@ -72,6 +74,8 @@ def _function(name: str, result: Any, *arguments: Any) -> Any:
 
 _initialize = _function("ldap_initialize", _I, ctypes.POINTER(_P), _S)
 _set_option = _function("ldap_set_option", _I, _P, _I, _P)
+_ber_set_option = _library.ber_set_option
+_ber_set_option.restype, _ber_set_option.argtypes = _I, (_P, _I, _P)
 _start_tls = _function("ldap_start_tls_s", _I, _P, _P, _P)
 _bind = _function("ldap_sasl_bind_s", _I, _P, _S, _S, ctypes.POINTER(_Bytes), _P, _P, _P)
 _Interaction = ctypes.CFUNCTYPE(_I, _P, ctypes.c_uint, _P, _P)
@@ -155,6 +159,22 @@ class LdapError(Exception):
 def is_url(text: str) -> bool:
     """Whether `text` begins as an LDAP URL."""
     return bool(_is_url(encode(text)))
+
+
+_OPT_DEBUG_LEVEL, _BER_DEBUG_LEVEL, _BER_LOG_PRINT = 0x5001, 0x02, 0x8001
+_log = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(lambda text: log.info(f"dict_ldap_debug: {decode(text).rstrip()}"))
+_logging = False
+
+
+def set_debug_level(level: int) -> None:
+    """How much the library logs, for the whole process: a sum of OpenLDAP's numbers, 0 for nothing."""
+    global _logging
+    if level or _logging:
+        number = ctypes.c_int(level)
+        _ber_set_option(None, _BER_LOG_PRINT, ctypes.cast(_log, ctypes.c_void_p))
+        _ber_set_option(None, _BER_DEBUG_LEVEL, ctypes.byref(number))
+        _set_option(None, _OPT_DEBUG_LEVEL, ctypes.byref(number))
+        _logging = bool(level)
 
 
 class Url(NamedTuple):

@@ -6,11 +6,12 @@ import re
 from collections.abc import Awaitable, Callable, Iterator
 
 from postfixpy import log
+from postfixpy.lookup.build import STORED, StoredTable
 from postfixpy.lookup.network import ConnectError, NetworkTable, Pool, Stream, connector, failure_text, left_over
 from postfixpy.lookup.registry import open_table
 from postfixpy.lookup.search import arun
 from postfixpy.lookup.source_config import SourceConfig
-from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError
+from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, release
 from postfixpy.lookup.template import Templates
 
 _VALUE = re.compile(rb"VALUE \S+ \S+ (\d{1,10})")
@@ -25,7 +26,7 @@ class Memcache(NetworkTable):
         super().__init__(name, settings, flags)
         config = SourceConfig(name, settings)
         self.key_format = config.text("key_format", "%s")
-        self.digest = config.text("key_digest")
+        self.digest = config.text("key_digest") if release(settings) >= (3, 11) else ""
         timeout = config.integer("timeout", 2)
         self.ttl = config.integer("ttl", 3600)
         self.mc_flags = config.integer("flags", 0)
@@ -38,7 +39,9 @@ class Memcache(NetworkTable):
         self.reason = self.left_over = left_over(service)
         backup = config.text("backup")
         self.backup: Table | None = None
-        if backup:
+        if backup and writable and backup.partition(":")[0] in STORED:
+            self.backup = StoredTable(backup, settings, flags)
+        elif backup:
             self.backup = open_table(backup, settings, flags=flags, surrogates=surrogates, writable=writable)
         self.templates = Templates(self.kind, name)
         self.templates.parse(self.key_format, query=True)
@@ -201,7 +204,8 @@ class Memcache(NetworkTable):
             except (OSError, ValueError) as error:
                 pool.drop_idle()
                 if count:
-                    log.warning(f"database {self.name}: I/O error: {failure_text(error)}")
+                    why = self.left_over if isinstance(error, ValueError) else failure_text(error)
+                    log.warning(f"database {self.name}: I/O error: {why}")
         return None
 
 

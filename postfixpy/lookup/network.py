@@ -7,7 +7,9 @@ that calls `Table.lookup` runs the same code in an event loop of the table's own
 import asyncio
 import contextlib
 import errno
+import math
 import os
+import socket
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,9 @@ from importlib import import_module
 from typing import Any, Generic, Protocol, TypeVar
 
 from postfixpy import log
-from postfixpy.lookup.table import Flags, OpenError, Settings, Table, error_text
+from postfixpy.config.hostname import hostname_problem
+from postfixpy.lookup.host_port import host_port
+from postfixpy.lookup.table import Flags, OpenError, Settings, Table, TableError, error_text
 
 POOL_LIMIT = 20
 T = TypeVar("T")
@@ -31,11 +35,15 @@ C = TypeVar("C", bound=Closable)
 
 
 class Pool(Generic[C]):
-    """Connections of one event loop to one server. `connect` makes one; idle ones are kept for `max_idle` seconds."""
+    """Connections of one event loop to one server. `connect` makes one.
 
-    def __init__(self, connect: Callable[[], Awaitable[C]], max_idle: float = 10.0) -> None:
+    Idle ones are kept for `max_idle` seconds, and none is used again when it is `max_age` seconds old.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[C]], max_idle: float = 10.0, max_age: float = math.inf) -> None:
         self.connect = connect
-        self.max_idle = max_idle
+        self.max_idle, self.max_age = max_idle, max_age
+        self.made: weakref.WeakKeyDictionary[C, float] = weakref.WeakKeyDictionary()
         self.idle: list[tuple[C, asyncio.TimerHandle]] = []
         self.room = asyncio.Semaphore(POOL_LIMIT)
 
@@ -48,6 +56,7 @@ class Pool(Generic[C]):
                 timer.cancel()
             else:
                 connection = await self.connect()
+                self.made[connection] = asyncio.get_running_loop().time()
             try:
                 yield connection
             except BaseException:
@@ -60,7 +69,9 @@ class Pool(Generic[C]):
             self.idle = [kept for kept in self.idle if kept[0] is not connection]
             connection.close()
 
-        self.idle.append((connection, asyncio.get_running_loop().call_later(self.max_idle, expire)))
+        loop = asyncio.get_running_loop()
+        left = self.made[connection] + self.max_age - loop.time()
+        self.idle.append((connection, loop.call_later(min(self.max_idle, left), expire)))
 
     def drop_idle(self) -> None:
         """Close what is idle: the server has gone, and they are all dead."""
@@ -68,6 +79,12 @@ class Pool(Generic[C]):
             timer.cancel()
             connection.close()
         self.idle.clear()
+
+
+async def _settled() -> None:
+    """Let the transports that were closed finish: TLS needs a few turns of the loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 class NetworkTable(Table):
@@ -123,14 +140,14 @@ class NetworkTable(Table):
         if found := self._per_loop.pop(loop, None):
             found.drop_idle()
         if asyncio._get_running_loop() is None:  # else the garbage collector calls, in the midst of something
-            loop.run_until_complete(asyncio.sleep(0))  # lets the transports finish
+            loop.run_until_complete(_settled())
         loop.close()
 
     async def _close_own(self) -> None:
         found = self._per_loop.get(asyncio.get_running_loop())
         if found is not None:
             found.drop_idle()
-            await asyncio.sleep(0)  # lets the transports finish
+            await _settled()
 
     def __del__(self) -> None:
         self.close()
@@ -177,13 +194,46 @@ class Stream:
 _BUFFER = 1 << 17
 
 
+def _valid_host(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host)
+            return True
+    return not hostname_problem(host)
+
+
 async def connect_inet(endpoint: str, timeout: float) -> Stream:
-    """Connect to ``host:port`` or ``[address]:port``. Raises OSError."""
-    host, _, port = endpoint.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") or "localhost"
-    async with asyncio.timeout(timeout):
-        reader, writer = await asyncio.open_connection(host, port, limit=_BUFFER)
-    return Stream(reader, writer, timeout)
+    """Connect to ``host:port``, with `timeout` for each address. Raises OSError; TableError for what is no endpoint."""
+    host, service, problem = host_port(endpoint, _valid_host, host="localhost")
+    if problem:
+        raise TableError(f"{endpoint}: {problem}", fatal=True)
+    port: str | int = service
+    if service.isascii() and service.isdigit():
+        port = int(service[:20]) % 65536  # as the C library has it
+    host = host[5:] if host[:5].lower() == "ipv6:" else host
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout):
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        log.warning(f"host or service {endpoint} not found: {getattr(error, 'strerror', error)}")
+        raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL)) from None
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
+        sock.setblocking(False)
+        try:
+            async with asyncio.timeout(timeout):
+                await loop.sock_connect(sock, address)
+            reader, writer = await asyncio.open_connection(sock=sock, limit=_BUFFER)
+            return Stream(reader, writer, timeout)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+    raise failure or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
 
 async def connect_unix(path: str, timeout: float) -> Stream:

@@ -1,12 +1,14 @@
 """pgsql: tables (pgsql_table(5)), with the package psycopg (``postfixpy[pgsql]``), which is libpq, as in Postfix."""
 
+import errno
+import os
 import re
 from typing import Any
 
 from postfixpy.lookup.network import load_driver
 from postfixpy.lookup.source_config import SourceConfig
 from postfixpy.lookup.sql import CONNECT_TIMEOUT, INET, UNIX, URI, Host, ServerError, SqlTable
-from postfixpy.lookup.table import Flags, OpenError, Settings
+from postfixpy.lookup.table import Flags, OpenError, Settings, release
 from postfixpy.lookup.template import sql_query
 
 psycopg = load_driver("psycopg", "pgsql")
@@ -23,18 +25,20 @@ class PgsqlConnection:
 
     def quote(self, text: str) -> str:
         try:
-            escaped = self.escaping.escape_string(text.encode())
+            escaped = self.escaping.escape_string(text.encode("utf-8", "surrogateescape"))
         except psycopg.Error as error:
             raise ServerError(f"dict pgsql: (host {self.host.text}) cannot escape input string: {error}") from None
-        return bytes(escaped).decode()
+        return bytes(escaped).decode("utf-8", "surrogateescape")
 
     async def query(self, sql: str) -> list[list[str | None]]:
         try:
-            cursor = await self.connection.execute(sql.encode())
-        except (psycopg.Error, UnicodeEncodeError) as error:
+            cursor = await self.connection.execute(sql.encode("utf-8", "surrogateescape"))
+        except psycopg.Error as error:
             result = getattr(error, "pgresult", None)
             reason = bytes(result.error_message).decode("utf-8", "replace") if result is not None else str(error)
             raise ServerError(f"pgsql query failed: fatal error from host {self.host.text}: {reason}") from None
+        while cursor.nextset():
+            pass  # of several statements the last one's result counts
         result = cursor.pgresult
         if result is None:
             return []
@@ -57,9 +61,10 @@ class Pgsql(SqlTable):
     kind = "pgsql"
 
     def __init__(self, name: str, settings: Settings, flags: Flags) -> None:
+        self.any_uri = release(settings) >= (3, 10)
         super().__init__(name, settings, flags)
-        self.database = self.config.text("dbname")
-        self.encoding = self.config.text("encoding", "UTF8", 1)
+        self.database = self.config.text("dbname", minimum=0 if release(settings) >= (3, 10) else 1)
+        self.encoding = self.config.text("encoding", "UTF8", 1) if release(settings) >= (3, 8) else "LATIN1"
         hosts = [self.parse_host(text) for text in self.host_names]
         plain = [host.name for host in hosts if host.kind != URI]
         if plain and not self.database:
@@ -72,7 +77,7 @@ class Pgsql(SqlTable):
         return sql_query(config)
 
     def parse_host(self, text: str) -> Host:
-        if _URI.match(text):
+        if _URI.match(text) if self.any_uri else text.startswith(("postgresql:", "postgres:")):
             return Host(text, URI, text)
         name = text.removeprefix("unix:") if text.startswith("unix:") else text.removeprefix("inet:")
         if not name or name.startswith("/"):
@@ -89,8 +94,9 @@ class Pgsql(SqlTable):
         try:
             connection = await psycopg.AsyncConnection.connect(host.name if host.kind == URI else "", **settings)
         except psycopg.Error as error:
-            reason = str(error).removeprefix("connection failed: ").removeprefix("connection is bad: ")
-            raise ServerError(f"connect to pgsql server {host.text}: {reason}") from None
+            why = str(error).removeprefix("connection failed: ").removeprefix("connection is bad: ").rstrip("\n")
+            away = next((os.strerror(n) for n in (errno.ENOENT, errno.EACCES) if why.find(os.strerror(n)) >= 0), "")
+            raise ServerError(f"connect to pgsql server {host.text}: {why}\n", away) from None
         try:
             await connection.execute(f"SET client_encoding TO '{self.encoding}'".encode())
         except psycopg.Error:

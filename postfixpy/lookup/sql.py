@@ -19,7 +19,7 @@ from postfixpy.lookup.network import NetworkTable, Pool
 from postfixpy.lookup.search import arun
 from postfixpy.lookup.source_config import SourceConfig
 from postfixpy.lookup.syntax import tokens
-from postfixpy.lookup.table import Flags, Settings, TableError, is_utf8
+from postfixpy.lookup.table import Flags, Settings, TableError, release
 from postfixpy.lookup.template import Results, Templates, sql_query
 
 CONNECT_TIMEOUT = 10.0
@@ -28,7 +28,14 @@ UNIX, INET, URI = range(3)
 
 
 class ServerError(Exception):
-    """A server refused, failed or did not answer. str(error) is the warning that is due, or "" if it is logged."""
+    """A server refused, failed or did not answer.
+
+    str(error) is the warning that is due, `reason` the system's error text that the library leaves behind.
+    """
+
+    def __init__(self, text: str, reason: str = "") -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Connection(Protocol):
@@ -91,8 +98,9 @@ class SqlTable(NetworkTable):
         super().__init__(name, settings, flags, secure=True)
         config = self.config = SourceConfig(name, settings)
         self.user, self.password = config.text("user"), config.text("password")
-        self.retry_interval = config.integer("retry_interval", 60, 1)
-        self.idle_interval = config.integer("idle_interval", 60, 1)
+        configurable = release(settings) >= (3, 9)
+        self.retry_interval = config.integer("retry_interval", 60, 1) if configurable else 60
+        self.idle_interval = config.integer("idle_interval", 60, 1) if configurable else 60
         self.result_format = config.text("result_format", "%s", 1)
         self.limit = config.integer("expansion_limit", 0)
         self.template = self.query_template(config)
@@ -103,7 +111,7 @@ class SqlTable(NetworkTable):
         self.host_names = list(tokens(config.text("hosts"), braces=False)) or ["localhost"]
         for text in self.host_names:
             self.parse_host(text)  # a bad one is fatal now, not at the first lookup
-        if len(self.host_names) == 1:
+        if len(self.host_names) == 1 and release(settings) >= (3, 10):
             self.host_names *= 2  # a load balancer: one failure behind it is no reason to leave it alone
 
     def query_template(self, config: SourceConfig) -> str:
@@ -123,7 +131,7 @@ class SqlTable(NetworkTable):
         host.down_until = time.monotonic() + self.retry_interval
 
     async def aget(self, key: str) -> str | None:
-        if not is_utf8(key) or not await self._wanted(key):
+        if not await self._wanted(key):
             return None
         if self.templates.query(self.template, key) is None:
             return None
@@ -146,6 +154,7 @@ class SqlTable(NetworkTable):
 
     async def _rows(self, key: str) -> list[list[str | None]]:
         cluster = self.per_loop(lambda: Cluster(self))
+        reason = unknown = os.strerror(errno.ENOTSUP) if self.kind == "mysql" else "Application error"
         while (index := cluster.choose(time.monotonic())) is not None:
             try:
                 async with cluster.pools[index].borrow() as connection:
@@ -157,7 +166,7 @@ class SqlTable(NetworkTable):
                 log.warning(f"{self.name}: query failed: no answer from {cluster.hosts[index].text}")
             except ServerError as error:
                 log.warning(str(error))
+                reason = error.reason or unknown
             cluster.pools[index].drop_idle()
             self.down(cluster.hosts[index])
-        reason = os.strerror(errno.ENOTSUP) if self.kind == "mysql" else "Application error"
         raise TableError(f"{self.name}: no server answers", reason=reason)

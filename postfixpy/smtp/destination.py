@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from postfixpy.dns.names import family_of, valid_hostname
 from postfixpy.errors import FatalError
+from postfixpy.lookup.host_port import host_port
 
 _SEPARATORS = re.compile(r"[ \t\r\n,]+")
 
@@ -40,43 +41,14 @@ def split_list(text: str) -> list[str]:
 def parse_site(text: str, default_service: str, ports: dict[str, str], *, utf8: bool = False) -> Site:
     """One destination of an SMTP or LMTP nexthop. `ports` is known_tcp_ports. Raises FatalError."""
     literal = text.startswith("[")
-    host, service, problem = _split_host_service(text)
-    service = service or default_service
-    if not problem:
-        problem = _check(host, service, literal, text, utf8)
+    host, service, problem = host_port(
+        text, lambda name: valid_hostname(name, utf8=utf8) or family_of(name), service=default_service
+    )
     if problem:
         raise FatalError(f"{problem} in server description: {text}")
     if host[:5].lower() == "ipv6:":
         host = host[5:]
     return Site(text, host, service, find_port(service, text, ports), literal)
-
-
-def _split_host_service(text: str) -> tuple[str, str, str]:
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket:
-            return "", "", 'missing "]"'
-        if rest and not rest.startswith(":"):
-            return "", "", 'garbage after "]"'
-        return host, rest[1:], ""
-    host, _, service = text.rpartition(":") if ":" in text else (text, "", "")
-    return host, service, ""
-
-
-def _check(host: str, service: str, literal: bool, text: str, utf8: bool) -> str:
-    if host[:5].lower() == "ipv6:" and literal:
-        if family_of(host[5:]) != 6:
-            return "malformed IPv6 address"
-        return ""
-    if not host and not literal:
-        return "missing host information"
-    if not service:
-        return "missing service information"
-    if not valid_hostname(host, utf8=utf8) and not family_of(host):
-        return "valid hostname or network address required"
-    if service[0].isdigit() and not (service.isascii() and service.isdigit()):
-        return "garbage after numerical service"
-    return ""
 
 
 def parse_known_ports(text: str) -> dict[str, str]:

@@ -9,9 +9,11 @@ import subprocess
 import compare_tables
 import pytest
 import real_root
+import table_servers
 from compare_tables import HOME, Comparison
 from table_case import SUFFIXES, Case, Step
 from table_cases import KINDS, generated
+from table_databases import SERVED
 
 from postfixpy import config
 from postfixpy.commands import postmap
@@ -39,6 +41,11 @@ def comparison(request):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 def test_generated(comparison, kind):
+    if kind in SERVED:
+        try:
+            compare_tables.start_servers(SERVED)
+        except table_servers.Missing as error:
+            pytest.skip(str(error))
     cases = [generated(kind, comparison.real.release, seed) for seed in range(FIRST, FIRST + SEEDS)]
     assert [text for case in cases for text in comparison.run(case)] == []
 

@@ -1,81 +1,28 @@
-"""pgsql, mysql, memcache, ldap: against real servers, where their programs are installed.
+"""pgsql, mysql, memcache, ldap: against real servers, where their programs are installed (tools/table_servers.py).
 
-The programs are looked for in the usual places and under $POSTFIXPY_SERVERS, a folder into which the packages were
-unpacked (dpkg -x). What a server is asked is checked against what the manuals promise.
+What a server is asked is checked against what the manuals promise; tools/compare_tables.py compares with the real
+postmap.
 """
 
 import asyncio
-import getpass
-import glob
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
+import table_servers
 
 from postfixpy.errors import FatalError
 from postfixpy.lookup import TableError, open_table, registry
 
-UNPACKED = os.environ.get("POSTFIXPY_SERVERS", "")
 
-
-def program(*patterns):
-    """The path of a program, or None."""
-    for pattern in patterns:
-        for root in ("", UNPACKED):
-            found = sorted(glob.glob(root + pattern)) if root or pattern.startswith("/") else []
-            if found:
-                return found[-1]
-    return None
-
-
-def environment():
-    libraries = f"{UNPACKED}/usr/lib/x86_64-linux-gnu" if UNPACKED else ""
-    return {**os.environ, "LD_LIBRARY_PATH": libraries, "LC_ALL": "C.UTF-8"}
-
-
-def accepts(path):
-    """Whether a server takes connections on the socket `path`: it may be there before."""
-    with socket.socket(socket.AF_UNIX) as client:
-        try:
-            client.connect(str(path))
-        except OSError:
-            return False
-        return True
-
-
-def unprivileged():
-    """How to run a server that refuses root."""
-    return ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.getuid() == 0 else []
-
-
-class Process:
-    """A server that runs during the tests of a module."""
-
-    def __init__(self, command, ready, log):
-        self.log = open(log, "wb")  # noqa: SIM115  # closed by stop(), when the server is gone
-        self.process = subprocess.Popen(command, env=environment(), stdout=self.log, stderr=self.log)
-        limit = time.monotonic() + 60
-        while not ready():
-            if self.process.poll() is not None or time.monotonic() > limit:
-                self.stop()
-                pytest.skip(f"{command[0]} does not start: {Path(log).read_text()[-300:]}")
-            time.sleep(0.05)
-
-    def stop(self, sign=signal.SIGINT):
-        if self.process.poll() is None:
-            self.process.send_signal(sign)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.log.close()
+def started(kind, folder):
+    """A server, if it can be started here."""
+    try:
+        return kind(folder)
+    except table_servers.Missing as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(autouse=True)
@@ -100,18 +47,6 @@ def open_with(settings, tmp_path):
     yield make
     for table in tables:
         table.close()
-
-
-ROWS = [
-    ("a", "1"),
-    ("a", "2"),
-    ("o'b", "quote"),
-    ("back\\slash", "backslash"),
-    ("user@example.com", "box@host"),
-    ("é", "ü"),
-    ("empty", ""),
-    ("null", None),
-]
 
 
 def check_common(open_with, kind, base):
@@ -153,55 +88,40 @@ def check_common(open_with, kind, base):
     assert asyncio.run(together()) == ["1,2"] * 60
 
 
-# PostgreSQL
-
-
 @pytest.fixture(scope="module")
 def open_directory():
-    """A directory that a server without root's rights can use: pytest's own are closed to others."""
+    """A directory that servers without root's rights can use (pytest's own are closed to others), with certificates."""
     base = Path(tempfile.mkdtemp(prefix="postfixpy-test-"))
     base.chmod(0o777)
+    try:
+        table_servers.certificates(base)
+    except table_servers.Missing as error:
+        pytest.skip(str(error))
     yield base
     shutil.rmtree(base, ignore_errors=True)
 
 
+# PostgreSQL
+
+
 @pytest.fixture(scope="module")
 def postgres(open_directory):
-    initdb = program("/usr/lib/postgresql/*/bin/initdb")
-    if not initdb:
-        pytest.skip("no PostgreSQL")
     pytest.importorskip("psycopg")
-    base = open_directory
-    bin = os.path.dirname(initdb)
-    command = [*unprivileged(), initdb, "-D", f"{base}/data", "-U", "test", "-A", "trust", "-E", "UTF8", "--no-sync"]
-    subprocess.run(command, check=True, capture_output=True, env=environment())
-    server = [*unprivileged(), f"{bin}/postgres", "-D", f"{base}/data", "-k", str(base), "-c", "listen_addresses="]
-    psql = [f"{bin}/psql", "-h", str(base), "-U", "test", "postgres", "-qc"]
-
-    def run(sql):
-        return subprocess.run([*psql, sql], capture_output=True, env=environment())
-
-    process = Process([*server, "-F"], lambda: run("select 1").returncode == 0, base / "log")
-    run("CREATE TABLE t (k text, v text)")
-    for key, value in ROWS:
-        literal = "NULL" if value is None else "'" + value + "'"
-        assert run(f"INSERT INTO t VALUES ('{key.replace(chr(39), chr(39) * 2)}', {literal})").returncode == 0
-    run("CREATE FUNCTION f(text) RETURNS text AS $$ SELECT 'f' || $1 $$ LANGUAGE sql")
-    yield base, lambda: Process([*server, "-F"], lambda: run("select 1").returncode == 0, base / "log"), process
-    process.stop()
+    server = started(table_servers.Postgres, open_directory)
+    yield server
+    server.stop()
 
 
 def test_pgsql(postgres, open_with, logged):
-    base = postgres[0]
-    settings = f"hosts = unix:{base}\nuser = test\ndbname = postgres\n"
+    settings = f"hosts = 127.0.0.1:{postgres.port}\nuser = test\ndbname = postgres\n"
     check_common(open_with, "pgsql", settings)
     assert open_with("pgsql", f"{settings}select_function = f\n").lookup("x") == "fx"
-    uri = f"hosts = postgresql://test@/postgres?host={base}\nquery = SELECT 'u'\n"
+    uri = f"hosts = postgresql://test@/postgres?host={postgres.folder}&port={postgres.port}\nquery = SELECT 'u'\n"
     assert open_with("pgsql", uri).lookup("x") == "u"
     bad = open_with("pgsql", f"{settings}encoding = NOSUCH\nquery = SELECT 1\n")
     with pytest.raises(TableError):
         bad.lookup("x")
-    assert f"warning: dict_pgsql: cannot set the encoding to NOSUCH, skipping unix:{base}" in logged
+    assert f"warning: dict_pgsql: cannot set the encoding to NOSUCH, skipping 127.0.0.1:{postgres.port}" in logged
     latin = open_with("pgsql", f"{settings}encoding = LATIN1\nquery = SELECT 'x'\n")
     assert latin.lookup("x") == "x"
     with pytest.raises(FatalError, match="requires dbname setting"):
@@ -209,184 +129,97 @@ def test_pgsql(postgres, open_with, logged):
 
 
 def test_pgsql_server_that_comes_back(postgres, open_with, logged, tmp_path):
-    base, start, process = postgres
-    settings = f"hosts = unix:{base} unix:{tmp_path}\nuser = test\ndbname = postgres\nretry_interval = 1\n"
+    settings = (
+        f"hosts = 127.0.0.1:{postgres.port} unix:{tmp_path}\nuser = test\ndbname = postgres\nretry_interval = 1\n"
+    )
     table = open_with("pgsql", f"{settings}query = SELECT v FROM t WHERE k = '%s'\n")
     assert table.lookup("o'b") == "quote"
-    process.stop()
+    postgres.stop()
     with pytest.raises(TableError):
         table.lookup("o'b")
-    again = start()
-    try:
-        with pytest.raises(TableError):
-            table.lookup("o'b")  # the hosts are still left alone
-        for host in next(iter(table._per_loop.values())).hosts:
-            host.down_until = 0
-        assert table.lookup("o'b") == "quote"
-    finally:
-        again.stop()
+    postgres.start()
+    with pytest.raises(TableError):
+        table.lookup("o'b")  # the hosts are still left alone
+    for host in next(iter(table._per_loop.values())).hosts:
+        host.down_until = 0
+    assert table.lookup("o'b") == "quote"
 
 
 # MariaDB
 
 
 @pytest.fixture(scope="module")
-def mariadb(tmp_path_factory):
-    mariadbd = program("/usr/sbin/mariadbd", "/usr/sbin/mysqld")
-    if not mariadbd:
-        pytest.skip("no MariaDB")
-    aiomysql = pytest.importorskip("aiomysql")
-    base = tmp_path_factory.mktemp("my")
-    (base / "data").mkdir()
-    root = mariadbd.removesuffix("/usr/sbin/mariadbd")
-    command = [
-        *(mariadbd, "--no-defaults", f"--datadir={base}/data", f"--socket={base}/s", "--skip-networking"),
-        *("--skip-grant-tables", f"--lc-messages-dir={root}/usr/share/mysql", f"--user={getpass.getuser()}"),
-        *(f"--pid-file={base}/pid", "--innodb-buffer-pool-size=16M", "--innodb-fast-shutdown=2"),
-    ]
-
-    async def prepare():
-        connection = await aiomysql.connect(unix_socket=f"{base}/s", charset="utf8mb4", autocommit=True)
-        async with connection.cursor() as cursor:
-            await cursor.execute("CREATE DATABASE d CHARACTER SET utf8mb4")
-            await cursor.execute("CREATE TABLE d.t (k varchar(100) COLLATE utf8mb4_bin, v varchar(100))")
-            await cursor.executemany("INSERT INTO d.t VALUES (%s, %s)", ROWS)
-        connection.close()
-
-    process = Process(command, lambda: accepts(base / "s"), base / "log")
-    asyncio.run(prepare())
-    yield base
-    process.stop(signal.SIGTERM)
+def mariadb(open_directory):
+    pytest.importorskip("aiomysql")
+    server = started(table_servers.Mariadb, open_directory)
+    yield server
+    server.stop()
 
 
 def test_mysql(mariadb, open_with, logged):
-    settings = f"hosts = unix:{mariadb}/s\nuser = root\npassword =\ndbname = d\n"
+    settings = f"hosts = unix:{mariadb.socket}\nuser = root\npassword =\ndbname = d\n"
     check_common(open_with, "mysql", settings)
     nothing = open_with("mysql", f"{settings}query = SET @a = 1\n")
     with pytest.raises(TableError):
         nothing.lookup("x")
     assert logged[-1].endswith("query failed: query returned no result set(require_result_set = yes)")
     assert open_with("mysql", f"{settings}require_result_set = no\nquery = SET @a = 1\n").lookup("x") is None
-    away = open_with("mysql", f"hosts = unix:{mariadb}/none\ndbname = d\nquery = SELECT 1\n")
+    away = open_with("mysql", f"hosts = unix:{mariadb.folder}/none\ndbname = d\nquery = SELECT 1\n")
     with pytest.raises(TableError):
         away.lookup("x")
-    assert logged[-1].startswith(f"warning: connect to mysql server unix:{mariadb}/none: ")
+    assert logged[-1].startswith(f"warning: connect to mysql server unix:{mariadb.folder}/none: ")
 
 
 # memcached
 
 
-def test_memcached(open_with, tmp_path, settings):
-    memcached = program("/usr/bin/memcached")
-    if not memcached:
-        pytest.skip("no memcached")
-    path = tmp_path / "socket"
-    process = Process(
-        [memcached, "-s", str(path), "-u", getpass.getuser(), "-t", "1"], lambda: accepts(path), tmp_path / "log"
-    )
+def test_memcached(open_directory, tmp_path, settings):
+    server = started(table_servers.Memcached, open_directory)
     try:
-        (tmp_path / "mc.cf").write_text(f"memcache = unix:{path}\nbackup = inline:{{b=2}}\n")
+        (tmp_path / "mc.cf").write_text(f"memcache = inet:127.0.0.1:{server.port}\nbackup = inline:{{b=2}}\n")
         table = open_table(f"memcache:{tmp_path}/mc.cf", settings, surrogates=False)
         assert [table.lookup("a"), table.lookup("b")] == [None, "2"]
-        (tmp_path / "mc2.cf").write_text(f"memcache = unix:{path}\n")
+        (tmp_path / "mc2.cf").write_text(f"memcache = inet:127.0.0.1:{server.port}\n")
         table = open_table(f"memcache:{tmp_path}/mc2.cf", settings, surrogates=False, writable=True)
         assert table.lookup("b") == "2"  # put there by the other table
         assert table.update("k", "v w")
         assert [table.lookup("k"), table.remove("k"), table.lookup("k")] == ["v w", True, None]
         table.close()
     finally:
-        process.stop(signal.SIGTERM)
+        server.stop()
+
+
+def test_memcached_before_a_file(open_directory, tmp_path, settings):
+    """A change goes to the server and to the file behind it; what the server has forgotten the file still has."""
+    from postfixpy.lookup import Flags, build
+
+    writer = build.open_writer("hash", f"{tmp_path}/t", settings, Flags.DUP_REPLACE, create=True)
+    writer.finish()
+    server = started(table_servers.Memcached, open_directory)
+    try:
+        (tmp_path / "mc.cf").write_text(f"memcache = inet:127.0.0.1:{server.port}\nbackup = hash:{tmp_path}/t\n")
+        table = open_table(f"memcache:{tmp_path}/mc.cf", settings, surrogates=False, writable=True)
+        assert table.update("k", "v")
+        server.clear()
+        assert [table.lookup("k"), list(table.items())] == ["v", [("k", "v")]]
+        assert [table.remove("k"), table.remove("k"), table.lookup("k")] == [True, False, None]
+        table.close()
+    finally:
+        server.stop()
 
 
 # OpenLDAP
 
-LDIF = """\
-dn: dc=example
-objectClass: domain
-dc: example
-
-dn: ou=people,dc=example
-objectClass: organizationalUnit
-ou: people
-
-dn: uid=ann,ou=people,dc=example
-objectClass: account
-objectClass: simpleSecurityObject
-userPassword: secret
-uid: ann
-host: box1
-host: box2
-description: ann@example.com
-
-dn: uid=bob(x*),ou=people,dc=example
-objectClass: account
-uid: bob(x*)
-host: bobbox
-
-dn: uid=all,ou=people,dc=example
-objectClass: account
-uid: all
-seeAlso: uid=ann,ou=people,dc=example
-seeAlso: uid=gone,ou=people,dc=example
-l: own
-host: hidden
-
-dn: uid=url,ou=people,dc=example
-objectClass: account
-uid: url
-description: ldap:///ou=people,dc=example?host?one?(uid=bob*)
-
-dn: uid=loop,ou=people,dc=example
-objectClass: account
-uid: loop
-seeAlso: uid=loop,ou=people,dc=example
-
-dn: uid=end,ou=people,dc=example
-objectClass: account
-uid: end
-l: last
-seeAlso: uid=ann,ou=people,dc=example
-host: box
-
-dn: dc=sub,dc=example
-objectClass: domain
-dc: sub
-"""
-
 
 @pytest.fixture(scope="module")
-def slapd(tmp_path_factory):
-    slapd = program("/usr/sbin/slapd")
-    if not slapd:
-        pytest.skip("no slapd")
-    base = tmp_path_factory.mktemp("ldap")
-    etc, modules = ("/etc/ldap", "/usr/lib/ldap")
-    if UNPACKED and slapd.startswith(UNPACKED):
-        etc, modules = UNPACKED + etc, UNPACKED + modules
-    (base / "data").mkdir()
-    (base / "slapd.conf").write_text(
-        "".join(f"include {etc}/schema/{name}.schema\n" for name in ("core", "cosine", "inetorgperson", "nis"))
-        + f"modulepath {modules}\nmoduleload back_mdb\npidfile {base}/pid\nallow bind_v2\n"
-        + "authz-regexp uid=([^,]*),cn=.*,cn=auth uid=$1,ou=people,dc=example\n"
-        + f"database mdb\nsuffix dc=example\ndirectory {base}/data\nrootdn cn=root,dc=example\nrootpw top\n"
-        + "maxsize 10485760\ndbnosync\n"
-    )
-    (base / "data.ldif").write_text(LDIF)
-    add = shutil.which("slapadd") or slapd
-    first = ["-T", "a"] if add == slapd else []
-    command = [add, *first, "-f", f"{base}/slapd.conf", "-l", f"{base}/data.ldif"]
-    done = subprocess.run(command, env=environment(), capture_output=True)
-    if done.returncode:
-        pytest.skip(f"slapadd: {done.stderr.decode()[-300:]}")
-    url = "ldapi://" + str(base / "socket").replace("/", "%2F")
-    server = [slapd, "-f", f"{base}/slapd.conf", "-h", url, "-d", "0"]
-    process = Process(server, lambda: accepts(base / "socket"), base / "log")
-    yield url
-    process.stop(signal.SIGTERM)
+def slapd(open_directory):
+    server = started(table_servers.Slapd, open_directory)
+    yield server
+    server.stop()
 
 
 def test_ldap(slapd, open_with, logged):
-    base = f"server_host = {slapd}\nversion = 3\nsearch_base = ou=people,dc=example\ntimeout = 5\n"
+    base = f"server_host = {slapd.url}\nversion = 3\nsearch_base = ou=people,dc=example\ntimeout = 5\n"
     by_uid = base + "query_filter = (uid=%s)\n"
 
     table = open_with("ldap", by_uid + "result_attribute = host\n")
@@ -421,7 +254,7 @@ def test_ldap(slapd, open_with, logged):
 
 
 def test_ldap_bases_and_binds(slapd, open_with, logged):
-    start = f"server_host = {slapd}\nversion = 3\ntimeout = 5\n"
+    start = f"server_host = {slapd.url}\nversion = 3\ntimeout = 5\n"
     dynamic = open_with(
         "ldap", start + "search_base = dc=%1,dc=example\nquery_filter = (dc=%1)\nresult_attribute = dc\n"
     )
@@ -450,7 +283,7 @@ def test_ldap_bases_and_binds(slapd, open_with, logged):
     ):
         with pytest.raises(TableError):
             open_with("ldap", by_sasl + more).lookup("ann")
-        assert f"Unable to bind to server {slapd} with dn ann: " in logged[-1]
+        assert f"Unable to bind to server {slapd.url} with dn ann: " in logged[-1]
     for text in ("bind = maybe\n", "query_filter = %q\n"):
         with pytest.raises(FatalError):
             open_with("ldap", start + text)

@@ -177,14 +177,58 @@ def test_socketmap(server, settings, logged, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        ("127.0.0.1", "garbage after numerical service"),
+        ("[127.0.0.1:25", 'missing "]"'),
+        ("[127.0.0.1]x:25", 'garbage after "]"'),
+        ("[ipv6:1.2.3.4]:25", "malformed IPv6 address"),
+        ("[::1]", "missing service information"),
+        ("a b:25", "valid hostname or network address required"),
+        ("host:25x", "garbage after numerical service"),
+    ],
+)
+def test_endpoints_that_make_no_sense(settings, endpoint, problem):
+    table = open_table(f"socketmap:inet:{endpoint}:m", settings)
+    with pytest.raises(TableError) as caught:
+        table.lookup("a")
+    assert (str(caught.value), caught.value.fatal) == (f"{endpoint}: {problem}", True)
+
+
+def test_a_host_that_is_not_there(settings, logged):
+    table = open_table("socketmap:inet:127.0.0.1:nosuch:m", settings)
+    with pytest.raises(TableError) as caught:
+        table.lookup("a")
+    assert caught.value.reason == "Cannot assign requested address"
+    assert logged[0] == "warning: host or service 127.0.0.1:nosuch not found: Servname not supported for ai_socktype"
+
+
+def test_connections_do_not_live_for_ever(server, settings, monkeypatch):
+    """Another connection is made once one is old: a server behind it may have been replaced."""
+    monkeypatch.setattr("postfixpy.lookup.socketmap.MAX_AGE", 0.0)
+    one = server(netstrings(lambda query: b"4:OK v,"))
+    table = open_table(f"socketmap:inet:127.0.0.1:{one.port}:m", settings)
+
+    async def main():
+        for _ in range(2):
+            assert await table.find("a") == "v"
+            await asyncio.sleep(0.001)  # timers run
+        await table._close_own()
+
+    asyncio.run(main())
+    assert one.connections == 2
+
+
+@pytest.mark.parametrize(
     ("reply", "text"),
     [
         (b"x", "input format error"),
         (b"999999:", "input exceeds size limit"),
         (b"5001:", "input exceeds size limit"),
-        (b"99999999999999:", "input format error"),
+        (b"99999999999999:", "input exceeds size limit"),
+        (b"1" * 300, "input exceeds size limit"),
+        (b"2:OK;", "input format error"),
         (b"1:ab", "input format error"),
-        (b":,", "input format error"),
         (None, "unexpected disconnect"),
         (b"5:ab", "time limit exceeded"),
     ],

@@ -4,13 +4,12 @@ The real servers of test_databases, behind a wire that passes on so many bytes o
 """
 
 import asyncio
-import getpass
-import signal
 import socket
 import threading
 import time
 
 import pytest
+import table_servers
 
 from postfixpy.lookup import Maps, TableError, sql
 from tests.lookup import test_databases as databases
@@ -23,10 +22,13 @@ STEPS = 6
 
 
 class Wire:
-    """A port of loopback that leads to a UNIX-domain socket. `limit` bytes from the server pass, and then nothing."""
+    """A port of loopback that leads to a UNIX-domain socket, or to another port.
+
+    `limit` bytes from the server pass, and then nothing.
+    """
 
     def __init__(self, path):
-        self.path = str(path)
+        self.target = path
         self.limit = 1 << 40
         self.most = 0
         """The most bytes that a connection has brought from the server."""
@@ -41,9 +43,10 @@ class Wire:
                 client, _ = self.listener.accept()
             except OSError:
                 return
-            server = socket.socket(socket.AF_UNIX)
+            inet = isinstance(self.target, int)
+            server = socket.socket(socket.AF_INET if inet else socket.AF_UNIX)
             try:
-                server.connect(self.path)
+                server.connect(("127.0.0.1", self.target) if inet else str(self.target))
             except OSError:
                 client.close()
                 continue
@@ -117,46 +120,40 @@ def impatient(monkeypatch):
 
 
 def test_pgsql(postgres, wire, open_with, impatient, logged):
-    line = wire(postgres[0] / ".s.PGSQL.5432")
+    line = wire(postgres.socket)
     text = f"hosts = 127.0.0.1:{line.port}\nuser = test\ndbname = postgres\nquery = SELECT v FROM t WHERE k = '%s'\n"
     silent_at_every_step(line, lambda: open_with("pgsql", text), "o'b", "quote")
 
 
 def test_mysql(mariadb, wire, open_with, impatient, logged):
-    line = wire(mariadb / "s")
+    line = wire(mariadb.socket)
     text = f"hosts = inet:127.0.0.1:{line.port}\nuser = root\ndbname = d\nquery = SELECT v FROM t WHERE k = '%s'\n"
     silent_at_every_step(line, lambda: open_with("mysql", text), "o'b", "quote")
 
 
 def test_ldap(slapd, wire, open_with, logged):
-    line = wire(slapd.removeprefix("ldapi://").replace("%2F", "/"))
+    line = wire(slapd.socket)
     text = f"server_host = ldap://127.0.0.1:{line.port}\nversion = 3\nsearch_base = dc=example\ntimeout = 1\n"
     text += "query_filter = (uid=%s)\nresult_attribute = host\n"
     silent_at_every_step(line, lambda: open_with("ldap", text), "ann", "box1,box2")
 
 
-def test_memcached(wire, open_with, tmp_path, logged):
-    memcached = databases.program("/usr/bin/memcached")
-    if not memcached:
-        pytest.skip("no memcached")
-    path = tmp_path / "socket"
-    command = [memcached, "-s", str(path), "-u", getpass.getuser(), "-t", "1"]
-    process = databases.Process(command, lambda: databases.accepts(path), tmp_path / "log")
+def test_memcached(wire, open_directory, open_with, logged):
+    server = databases.started(table_servers.Memcached, open_directory)
     try:
-        line = wire(path)
+        line = wire(server.port)
         text = f"memcache = inet:127.0.0.1:{line.port}\ntimeout = 1\nmax_try = 1\n"
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(path))
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
             sock.sendall(b"set k 0 0 5\r\nvalue\r\n")
             assert sock.recv(100) == b"STORED\r\n"
         silent_at_every_step(line, lambda: open_with("memcache", text), "k", "value")
     finally:
-        process.stop(signal.SIGTERM)
+        server.stop()
 
 
 def test_a_service_goes_on_while_one_table_waits(postgres, wire, open_with, impatient, logged, settings):
     """Lookups in other tables do not wait for a server that is silent."""
-    line = wire(postgres[0] / ".s.PGSQL.5432")
+    line = wire(postgres.socket)
     line.limit = 0
     text = f"hosts = 127.0.0.1:{line.port}\nuser = test\ndbname = postgres\nquery = SELECT 'x'\n"
     silent = open_with("pgsql", text)
