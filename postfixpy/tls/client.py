@@ -351,14 +351,16 @@ _MD5, _SHA1, _SHA256 = 4, 64, 672
 _EXPORTER_LABEL = b"EXPORTER-Channel-Binding"
 
 
-def channel_bindings(channel: Channel, state: TLSState, certificate: libssl.Pointer | None) -> dict[str, bytes]:
-    """The channel bindings that SASL may use (RFC 5929, RFC 9266); `certificate` is the server's."""
+def channel_bindings(
+    channel: Channel, state: TLSState, certificate: libssl.Pointer | None, *, server: bool = False
+) -> dict[str, bytes]:
+    """The channel bindings that SASL may use (RFC 5929, RFC 9266); `certificate` is what the server has sent."""
     lib, ssl = channel.library, channel.ssl
     found: dict[str, bytes] = {}
     buffer = ctypes.create_string_buffer(_FINISHED_SIZE)
     if state.protocol not in ("TLSv1.3", "SSLv3"):
-        # The first Finished message: ours in a full handshake, the server's when a session is resumed.
-        get = lib.SSL_get_peer_finished if state.reused else lib.SSL_get_finished
+        # The first Finished message: the client's in a full handshake, the server's when a session is resumed.
+        get = lib.SSL_get_finished if server == state.reused else lib.SSL_get_peer_finished
         size = get(ssl, buffer, _FINISHED_SIZE)
         if size:
             found["tls-unique"] = buffer.raw[:size]

@@ -304,7 +304,7 @@ class ServerHandshake:
         state.error_text = self.verification.text() if state.error else ""
         self.verification.free()
         negotiated(channel, state, self.context.release, server=True)
-        state.bindings = channel_bindings(channel, state, None)
+        state.bindings = channel_bindings(channel, state, None, server=True)
         kind = "Trusted" if state.trusted else "Untrusted" if state.certificate or state.raw_key else "Anonymous"
         name = f" to {self.sni}" if self.sni else ""
         state.line = f"{kind} TLS connection established from {self.namaddr}{name}: {state.summary}"

@@ -88,6 +88,20 @@ def test_resumption_by_ticket(context: Client, server: Callable[..., ServerConte
     assert not plain.session
 
 
+def test_both_sides_have_the_same_bindings(context: Client, server: Callable[..., ServerContext]) -> None:
+    """Also in TLS 1.2, where they depend on who has finished first: another in a session that is resumed."""
+    ours, theirs = server(BASE + "smtpd_tls_session_cache_database = btree:x\n"), context()
+    old = {"session_id": "x", "protocols": "<=TLSv1.2"}
+    first, seen = talk(ours, request(theirs, **old))
+    again, also = talk(ours, request(theirs, **old, session=first.session))
+    assert again.reused
+    for client, there in ((first, seen), (again, also)):
+        assert client.protocol == "TLSv1.2"
+        for name in ("tls-unique", "tls-exporter"):
+            assert client.bindings[name] == there.bindings[name]
+    assert first.bindings["tls-unique"] != again.bindings["tls-unique"]
+
+
 def test_the_name_chooses_the_chain(context: Client, server: Callable[..., ServerContext], lines: list[str]) -> None:
     ours = server()
     chains = {".server.example": (CERTIFICATES / "ecdsa.pem").read_bytes(), "bad.example": b"nonsense"}
