@@ -22,6 +22,15 @@ from typing import Any
 
 DATA = Path(__file__).resolve().parent.parent / "postfixpy/config/data"
 DEBIAN = {"3.5.25": "3.5", "3.7.11": "3.7", "3.10.13": "3.10", "3.11.7": "3.11"}
+DEBIAN_OPENSSL = {
+    "3.5": "OpenSSL 1.1.1w  11 Sep 2023",
+    "3.7": "OpenSSL 3.0.11 19 Sep 2023",
+    "3.10": "OpenSSL 3.5.6 7 Apr 2026",
+    "3.11": "OpenSSL 3.6.4 25 Aug 2026",
+}
+"""What -T compile-version of these packages says."""
+PLUGINS = {"cdb", "ldap", "lmdb", "mongodb", "mysql", "pcre", "pgsql", "sqlite"}
+"""Table types that are packages of their own in Debian, so that the recordings tell what was installed."""
 HOST = {"mydomain", "myhostname", "mynetworks", "process_id", "process_name"}
 
 
@@ -156,7 +165,8 @@ def main(shared: Path) -> None:
                 builds.append(["upstream", folder.name, option, *listing_file.read_text().splitlines()])
     for patch, release in DEBIAN.items():
         words = (shared / f"debian/postconf-m-{patch}.txt").read_text().splitlines()
-        builds.append(["debian", release, "m", *words])
+        builds.append(["debian", release, "m", *(word for word in words if word not in PLUGINS)])
+        builds.append(["debian", release, "T:compile-version", DEBIAN_OPENSSL[release]])
     write("builds.tsv", builds, "profile release option line... : what postconf -OPTION prints")
 
 

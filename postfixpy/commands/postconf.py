@@ -10,7 +10,8 @@ The options are those of the real program (spec/postconf.md). Ours:
 --json                  one JSON document with everything that would be printed
 
 Differs from Postfix: there is no pause of one second after a fatal error, and the warnings whose order the real program
-randomises come in the order that it has with NORANDOMIZE.
+randomises come in the order that it has with NORANDOMIZE. -b and -t show the templates without the bounce program of
+daemon_directory. -m tells, where no Postfix is installed, what works here (postfixpy.config.inspect.builds).
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ def _read(request: Request, parameters: Database, directory: str) -> Names:
     """Read the configuration and find out which names it uses."""
     release = parameters.release
     master_mode = request.has("M", "F", "P")
-    given = bool(request.directory or os.environ.get("MAIL_CONFIG"))
+    given = request.directory is not None or "MAIL_CONFIG" in os.environ
     preset = {"config_directory": directory} if given or release < (2, 9) else {}
     settings = Settings(f"{directory}/main.cf")
     rows = None
@@ -176,18 +177,31 @@ def _edit(request: Request, directory: str, parameters: Database) -> None:
         edit_main.edit_main(mode, request.arguments, directory, parameters)
 
 
+BOUNCE = (
+    *("notify_classes", "bounce_notice_recipient", "delay_notice_recipient", "header_from_format", "bounce_size_limit"),
+    *("maximal_queue_lifetime", "delay_warning_time", "enable_threaded_bounces", "requiretls_redact_dsn"),
+)
+"""What bounce(8) reads, and may refuse, before it shows templates."""
+
+
 def _show_templates(request: Request, parameters: Database) -> None:
     """The bounce templates (-t), or their texts with values (-b), as bounce(8) prints them."""
     from postfixpy.config.configuration import load
+    from postfixpy.ipc import startup
     from postfixpy.services.notices import templates
 
     if len(request.arguments) > 1:
         raise FatalError("options -b and -t require at most one template file")
     overrides = [("bounce_template_file", argument) for argument in request.arguments]
     configuration = load(request.directory, release=parameters.release_name, profile=parameters.profile)
+    startup.check(configuration.view(process_name="postconf"))
     view = configuration.view(overrides=[*overrides, ("queue_directory", ".")], process_name="bounce")
     log.set_sink(_sink(f"{view.syslog_name}/bounce"))
+    for name in BOUNCE:
+        if view.parameter(name) is not None:
+            getattr(view, name)
     given = templates.load(view)
+    given[templates.FAILURE].sender(templates.header_from_format(view))
     if request.json:
         from postfixpy.config.inspect import document
 
@@ -201,6 +215,27 @@ def _show_templates(request: Request, parameters: Database) -> None:
     _write([show(given, view)])
 
 
+def _table_types(request: Request, parameters: Database) -> list[str]:
+    from postfixpy.config.configuration import load
+    from postfixpy.config.inspect import builds
+    from postfixpy.ipc import startup
+    from postfixpy.lookup import registry
+
+    configuration = load(request.directory, release=parameters.release_name, profile=parameters.profile)
+    view = configuration.view(process_name="postconf")
+    startup.check(view)
+    ours = [name for name in registry.type_names() if parameters.release >= registry.SINCE.get(name, (0, 0))]
+    return builds.table_types(parameters, view.meta_directory if parameters.release >= (3, 0) else "", ours)
+
+
+def _openssl() -> list[str]:
+    """The version of the machine's OpenSSL, which a program that runs here would find."""
+    from postfixpy.tls import libssl
+
+    library = libssl.available()
+    return [] if library is None else [library.banner]
+
+
 def _show_build(request: Request, parameters: Database) -> int:
     from postfixpy.config.inspect import builds
 
@@ -211,9 +246,11 @@ def _show_build(request: Request, parameters: Database) -> int:
             log.warning(f"unknown 'postconf -T' mode: {request.tls_mode}")
             return 1
     if option == "m":
-        directory = configuration_directory(request.directory)
-        read_settings(f"{directory}/main.cf", parameters.release, {"config_directory": directory})
-    lines = builds.listing(parameters, option)
+        lines = _table_types(request, parameters)
+    else:
+        lines = builds.listing(parameters, option)
+        if option == "T:run-version" and lines:
+            lines = _openssl() or lines
     if request.json:
         from postfixpy.config.inspect import document
 

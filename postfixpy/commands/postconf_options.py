@@ -5,9 +5,10 @@ getopt(3) without permutation: options end at the first argument. (spec/postconf
 
 from __future__ import annotations
 
-from postfixpy import log
+import sys
+
 from postfixpy.config.inspect.show_main import CLASSES, Style
-from postfixpy.config.lines import COMMA_SPACE
+from postfixpy.config.lines import COMMA_SPACE, decode, encode
 from postfixpy.config.parameters import read_rows
 from postfixpy.errors import FatalError
 
@@ -47,7 +48,7 @@ class Request:
     def __init__(self, program: str) -> None:
         self.program = program
         self.options: set[str] = set()
-        self.directory = ""
+        self.directory: str | None = None
         self.classes = set(CLASSES)
         self.overrides: list[str] = []
         self.tls_mode = ""
@@ -134,7 +135,7 @@ def parse(request: Request, words: list[str], parameters: Database) -> None:
             value = ""
             problem = ""
             if letter == ":" or letter not in letters:
-                problem = f"invalid option -- '{letter}'"
+                problem = f"invalid option -- '{decode(encode(letter)[:1])}'"
             elif f"{letter}:" in letters:
                 if index < len(word):
                     value = word[index:]
@@ -145,14 +146,21 @@ def parse(request: Request, words: list[str], parameters: Database) -> None:
                     problem = f"option requires an argument -- '{letter}'"
                 index = len(word)
             if problem:
-                log.info(problem)
+                _say(f"{request.program}: {problem}\n")
             if problem or (letter == "E" and parameters.release >= (2, 9)):
                 raise FatalError(f"usage: {request.program} {usage}")
-            _take(request, letter, value)
+            _take(request, letter, value, parameters.release)
     request.arguments = words[position:]
 
 
-def _take(request: Request, letter: str, value: str) -> None:
+def _say(text: str) -> None:
+    """A message of getopt(3)'s, which filters nothing."""
+    sys.stderr.flush()
+    sys.stderr.buffer.write(encode(text))
+    sys.stderr.flush()
+
+
+def _take(request: Request, letter: str, value: str, release: Release) -> None:
     if letter == "c":
         request.directory = value
     elif letter == "C":
@@ -172,7 +180,7 @@ def _take(request: Request, letter: str, value: str) -> None:
         request.tls_mode = value
     elif letter in "bt" and not request.options.isdisjoint("bt"):
         raise FatalError("specify one of -b and -t")
-    elif letter == "P" and "P" in request.options:
+    elif letter == "P" and "P" in request.options and release >= (3, 11):
         letter = "PP"
     if letter != "c":
         request.options.add(letter)

@@ -70,7 +70,7 @@ def compile_expression(source: str) -> Part:
     return _BUILDERS[tree.data](tree.children, source)
 
 
-def _inside(group: Tree[Token]) -> str:
+def _inside(group: Any) -> str:
     """The text of a group or of the text after an old-style ? or :, blanks and nested braces as written."""
     pieces = []
     for child in group.children:
@@ -87,8 +87,8 @@ def _named(children: list[Any], source: str) -> Part:
 
 
 def _choose(subject: str | Part, choice: Tree[Token]) -> Part:
-    texts = [_inside(child) for child in choice.children if not isinstance(child, str)]
-    junk = first(str(choice.children[-1])) if isinstance(choice.children[-1], str) else ""
+    texts = [_inside(child) for child in choice.children]
+    junk = first(texts.pop()) if choice.data in ("no_colon", "after_else") else ""
     if choice.data == "if_set":
         return ("?", subject, texts[0], None, None)
     if choice.data == "if_empty":
@@ -112,7 +112,7 @@ def _no_choice(children: list[Any], source: str) -> Part:
     comparison = _comparison(children[0], source)
     if comparison[0] == "!":
         return comparison
-    return ("!", (comparison[1], comparison[4]), f'"?" or ":" expected at: "...}}>>>{first(str(children[1]))}"')
+    return ("!", (comparison[1], comparison[4]), f'"?" or ":" expected at: "...}}>>>{first(_inside(children[1]))}"')
 
 
 def _comparison(tree: Tree[Token], source: str) -> Part:
@@ -150,7 +150,7 @@ def _call(children: list[Any], source: str) -> Part:
     name = str(children[0]).strip(BLANKS)
     argument = _inside(children[1]).strip(BLANKS)
     if len(children) == 3:
-        return ("!", (), f'unexpected input at: "...{argument}}}>>>{first(str(children[2]))}"')
+        return ("!", (), f'unexpected input at: "...{argument}}}>>>{first(_inside(children[2]))}"')
     return ("f", name, argument)
 
 

@@ -185,9 +185,9 @@ class _Expansion:
         domain = self.nested(argument)
         if self.failed:
             return False
-        if not domain.isascii():
+        if not self.scanning and not (domain and domain.isascii()):
             ascii_domain = _domain_to_ascii(domain)
-            if ascii_domain is None:
+            if not ascii_domain:
                 self.fail(f"bad domain argument in: 'domain_to_ascii{{{domain}}}'")
                 return False
             domain = ascii_domain
@@ -241,13 +241,14 @@ def compare_levels(left: str, right: str) -> int:
     return (one > two) - (one < two)
 
 
-def _domain_to_ascii(domain: str) -> str | None:
-    import idna
+def _domain_to_ascii(domain: str) -> str:
+    from postfixpy.config.domain import domain_to_ascii
 
-    try:
-        return idna.encode(domain, uts46=True, transitional=False).decode("ascii")
-    except idna.IDNAError:
-        return None
+    result, problem = domain_to_ascii(domain)
+    if problem:
+        shown = first(domain, 100)
+        log.warning(f'midna_domain_to_ascii_create: Problem translating domain "{shown}" to ASCII form: {problem}')
+    return result
 
 
 def expand(text: str, lookup: Lookup, is_raw: Callable[[str], bool] | None = None, *, release: Release = NEWEST) -> str:

@@ -121,9 +121,9 @@ def protocol_families(inet_protocols: str) -> frozenset[int]:
     names = {"all": (socket.AF_INET, socket.AF_INET6), "ipv4": (socket.AF_INET,), "ipv6": (socket.AF_INET6,)}
     families: set[int] = set()
     for word in inet_protocols.replace(",", " ").split():
-        if word.lower() not in names:
+        if word not in names:
             raise FatalError(f'unknown inet_protocols value "{word}" in "{inet_protocols}"')
-        families.update(map(int, names[word.lower()]))
+        families.update(map(int, names[word]))
     for family, label in ((socket.AF_INET6, "IPv6"), (socket.AF_INET, "IPv4")):
         if family in families:
             try:
@@ -192,12 +192,12 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
     families = protocol_families(inet_protocols)
     if not families:
         return ""
-    if style not in ("class", "subnet", "host"):
-        words = style.replace(",", " ").split()
-        if len(words) != 1 and all(word in ("class", "subnet", "host") for word in words):
-            raise FatalError(f"bad mynetworks_style value: {style}; specify exactly one value")
-        unknown = [word for word in words if word not in ("class", "subnet", "host")]
+    words = style.replace(",", " ").split()
+    unknown = [word for word in words if word not in ("class", "subnet", "host")]
+    if unknown:
         raise FatalError(f'unknown mynetworks mask style value "{unknown[0]}" in "{style}"')
+    if len(set(words)) != 1:
+        raise FatalError(f"bad mynetworks_style value: {style}; specify exactly one value")
     own = own_addresses(inet_interfaces, families)
     if trace is not None:
         trace(f"name_mask: {inet_protocols}")
@@ -207,7 +207,7 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
             trace(f"inet_addr_local: configured {count} {label} addresses")
     patterns: list[str] = []
     for address in own:
-        pattern = _pattern(address, style)
+        pattern = _pattern(address, words[0])
         if trace is not None:
             trace(f"been_here: {pattern}: {int(pattern in patterns)}")
         if pattern not in patterns:

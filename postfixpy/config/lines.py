@@ -52,9 +52,11 @@ def read_file(path: str) -> str:
 
 
 def open_or_fatal(path: str) -> str:
-    """The content of `path`. Raises FatalError ``open PATH: reason``."""
+    """The content of `path`. Raises FatalError ``open PATH: reason``; a directory can be opened, but not read."""
     try:
         return read_file(path)
+    except IsADirectoryError as error:
+        raise FatalError(f"read {path}: {strerror(error)}") from None
     except OSError as error:
         raise FatalError(f"open {path}: {strerror(error)}") from None
 
@@ -81,7 +83,7 @@ def logical_lines(text: str, path: str, warn: Warn, *, warn_null: bool = True) -
                 warn(f"{path}, line {where}: text after null byte may be ignored")
             line = line.partition("\0")[0]
             has_null = False
-        if line[:1] in SPACE:
+        if line and line[0] in SPACE:
             more = "..." if len(encode("".join(parts))) > 30 else ""
             shown = decode(encode(line)[:30])
             warn(f'{path}: logical line must not start with whitespace: "{shown}{more}"')
@@ -106,6 +108,8 @@ def logical_lines(text: str, path: str, warn: Warn, *, warn_null: bool = True) -
         parts.append(line)
     if parts:
         yield from finish(number)
+    elif has_null and warn_null:
+        warn(f"{path}, line {number}: text after null byte may be ignored")
 
 
 def split_name_value(text: str, *, empty_name: bool = False) -> tuple[str, str]:

@@ -21,8 +21,8 @@ DEFAULT_DIRECTORY = "/etc/postfix"
 
 
 def configuration_directory(directory: str | None = None) -> str:
-    """`directory`, else $MAIL_CONFIG, else /etc/postfix."""
-    return directory or os.environ.get("MAIL_CONFIG") or DEFAULT_DIRECTORY
+    """`directory`, else $MAIL_CONFIG, else /etc/postfix. An empty one is the root directory, as in Postfix."""
+    return os.environ.get("MAIL_CONFIG", DEFAULT_DIRECTORY) if directory is None else directory
 
 
 class Settings:

@@ -31,9 +31,6 @@ def to_ascii(name: str) -> str | None:
     """The A-label form of a domain name (UTS#46, nontransitional); None when there is none."""
     if name.isascii():
         return name.lower()
-    import idna
+    from postfixpy.config.domain import domain_to_ascii
 
-    try:
-        return idna.encode(name, uts46=True, transitional=False).decode("ascii")
-    except (idna.IDNAError, UnicodeError):
-        return None
+    return domain_to_ascii(name)[0] or None

@@ -26,7 +26,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from postfixpy import log
-from postfixpy.dns.names import valid_hostname
 from postfixpy.errors import FatalError, TemporaryError
 from postfixpy.ipc import flush as wire
 from postfixpy.ipc.attributes import Pair, ProtocolError
@@ -48,16 +47,10 @@ _REQUESTS: dict[str, type[Message]] = {"add": wire.Add, "send_site": wire.SendSi
 
 def log_name(site: str) -> str | None:
     """The name of a domain's log; None, after a warning, for what is no domain, such as an address literal."""
-    problem = "malformed ASCII label(s)"
-    domain = site
-    if not site.isascii():
-        import idna
+    from postfixpy.config.domain import domain_to_ascii
 
-        try:
-            domain = idna.encode(site, uts46=True, transitional=False).decode("ascii")
-        except UnicodeError as error:  # IDNAError is one
-            domain, problem = "", str(error)
-    if not valid_hostname(domain):
+    domain, problem = domain_to_ascii(site)
+    if problem:
         shown = printable(site[:100], utf8=True)
         log.warning(f'midna_domain_to_ascii_create: Problem translating domain "{shown}" to ASCII form: {problem}')
         return None

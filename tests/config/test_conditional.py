@@ -4,7 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from postfixpy.config import macro
 from postfixpy.config.conditional import after_left_operand, compile_expression
 
 
@@ -41,3 +44,11 @@ def test_plain_values_and_defaults_do_not_load_the_grammar() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.split() == ["False", "True"], done.stderr
+
+
+@given(st.text("{}?:=<> \tab1_é$)", max_size=30))
+def test_everything_that_the_name_check_lets_through_is_parsed(source: str) -> None:
+    """Any text that stands between brackets becomes a part; nothing raises."""
+    for level in range(5):
+        assert macro.compile_text(f"$({source})", level)
+        assert macro.compile_text(f"${{{source}}}", level)

@@ -50,6 +50,7 @@ class Replacement:
 
         self.path = path
         self.temporary = path + ".tmp"
+        self._unread = ""
         try:
             while True:
                 descriptor = os.open(self.temporary, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
@@ -84,9 +85,15 @@ class Replacement:
         self.file.close()
 
     def original(self) -> str:
-        """The present content. Raises FatalError after removing the copy."""
+        """The present content. Raises FatalError after removing the copy.
+
+        A directory can be opened; that it cannot be read is noticed by `commit`.
+        """
         try:
             return read_file(self.path)
+        except IsADirectoryError as error:
+            self._unread = f"read {self.path}: {strerror(error)}"
+            return ""
         except OSError as error:
             os.unlink(self.temporary)
             raise FatalError(f"open {self.path} for reading: {strerror(error)}") from None
@@ -98,6 +105,8 @@ class Replacement:
 
     def commit(self) -> None:
         """Make the copy the file. Raises FatalError after removing the copy."""
+        if self._unread:
+            raise FatalError(self._unread)
         try:
             self.file.flush()
             os.fchmod(self.file.fileno(), 0o644)
@@ -109,12 +118,15 @@ class Replacement:
 
 
 def physical_lines(text: str, *, repair_end: bool) -> list[str]:
-    """The lines of `text`, each with its newline; a missing last one is added if `repair_end`."""
+    """The lines of `text`, each with its newline; a missing last one is added if `repair_end`.
+
+    From a NUL on, nothing of a line is left, not even the newline.
+    """
     lines = [line + "\n" for line in text.split("\n")]
     last = lines.pop()[:-1]
     if last:
         lines.append(last + "\n" if repair_end else last)
-    return lines
+    return [line.partition("\0")[0] for line in lines] if "\0" in text else lines
 
 
 def is_content(line: str) -> bool:

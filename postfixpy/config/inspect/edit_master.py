@@ -17,6 +17,7 @@ from postfixpy.config.inspect.rows import (
     normalise,
     parse_pattern,
     parse_row,
+    takes_value,
 )
 from postfixpy.config.inspect.show_master import field_number, format_row
 from postfixpy.config.lines import BLANKS, SPACE, split_name_value, split_quoted
@@ -107,7 +108,7 @@ def set_parameter(row: Row, mode: str, name: str, value: str) -> None:
     found = False
     index = MIN_FIELDS
     while index < len(words) and words[index].startswith("-") and words[index] != "--":
-        if words[index][1:2] == "o" and index + 1 < len(words):
+        if takes_value(words[index]) and index + 1 < len(words):
             if words[index] == "-o" and words[index + 1].startswith(name + "="):
                 found = True
                 if mode == DELETE:

@@ -63,7 +63,7 @@ class Row:
             word = words[index]
             if not word.startswith("-") or word == "--":
                 break
-            if word[1:2] == "o" and index + 1 < len(words):
+            if takes_value(word) and index + 1 < len(words):
                 if word == "-o":
                     try:
                         found.append((index, split_name_value(words[index + 1])))
@@ -72,6 +72,11 @@ class Row:
                 index += 1
             index += 1
         return found
+
+
+def takes_value(option: str) -> bool:
+    """Whether the word after `option` is its value: after -o, and after a lone "-", by the way strchr(3) finds NUL."""
+    return option == "-" or option[1:2] == "o"
 
 
 def parse_row(text: str, release: Release, line: int = 0) -> Row:
@@ -117,7 +122,7 @@ def normalise(row: Row, release: Release) -> None:
         if split > 0:
             words.insert(index + 1, "-" + word[split:])
             words[index] = word = word[:split]
-        if word[1:2] != "o":
+        if not takes_value(word):
             index += 1
             continue
         if len(word) > 2:
@@ -156,6 +161,8 @@ def read_rows(path: str, release: Release, *, required: bool) -> list[Row]:
     """The rows of master.cf at `path`. If it cannot be read: FatalError if `required`, else a warning and no rows."""
     try:
         text = read_file(path)
+    except IsADirectoryError:
+        return []  # it can be opened; that it cannot be read, Postfix takes for its end
     except OSError as error:
         problem = f"open {path}: {strerror(error)}"
         if required:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postfixpy import log
 from postfixpy.config.inspect import text
-from postfixpy.config.inspect.rows import COMMAND, FIELD_NAMES, MIN_FIELDS, Row, matches, parse_pattern
+from postfixpy.config.inspect.rows import COMMAND, FIELD_NAMES, MIN_FIELDS, Row, matches, parse_pattern, takes_value
 from postfixpy.config.inspect.show_main import Style, format_setting
 from postfixpy.errors import FatalError
 
@@ -91,7 +91,7 @@ def _arguments(row: Row, expand: Expand | None) -> Iterator[_Argument]:
             braces = _has_blanks(word)
         elif not word.startswith("-") or word == "--":
             in_options = False
-        elif word[1:2] == "o":
+        elif takes_value(word):
             value = next(words, None)
             if value is not None:
                 if expand is not None and word == "-o":

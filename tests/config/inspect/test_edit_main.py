@@ -75,6 +75,7 @@ def test_refused(tmp_path: Path, mode: str, argument: str, message: str) -> None
 
 @given(generated.MAIN, generated.NAMES)
 def test_an_edit_is_stable(text: str, name: str) -> None:
+    text = text.replace("\0", "")  # a NUL makes the real one lose ends of lines, and ours
     rules = Rules(NEWEST)
     once = "".join(edited(text, "-e", [(name, "v")], "F", rules))
     assert f"{name} = v\n" in once

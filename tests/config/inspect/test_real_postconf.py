@@ -1,115 +1,62 @@
-"""Ours against the installed postconf, over generated configurations: same output, messages, status and files.
+"""Ours against the real postconf of two releases, over generated configurations: same output, messages, status, files.
 
-The real program pauses a second after a fatal error, so every example is a batch whose members run at the same time.
+tools/fuzz_postconf.py goes through many more of them, and through more than one difference.
 """
 
-import contextlib
-import io
 import os
-import re
-import subprocess
-import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings
 
-from postfixpy.commands import postconf
-from postfixpy.config.lines import encode
-from postfixpy.config.parameters import RELEASES
+from tools import real_root
 
 from . import generated
+from .generated import Case
+from .real_postconf import Real, machine_release, run_ours
 
 pytestmark = pytest.mark.real
-REAL = "/usr/sbin/postconf"
-BATCH = 20
-EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "15"))
-"""Batches of each test; thousands of configurations with POSTFIXPY_EXAMPLES=200."""
+EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "250"))
+"""Cases of each test under each release; thousands with POSTFIXPY_EXAMPLES=5000."""
 
-Case = tuple[str, str, list[str]]
-Outcome = tuple[int, bytes, bytes, dict[str, bytes]]
+THOROUGH = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
-def release_of_real() -> str:
-    done = subprocess.run([REAL, "-dh", "mail_version"], capture_output=True, text=True)
-    release = ".".join(done.stdout.split(".")[:2])
-    if release not in RELEASES:
-        pytest.skip(f"no data for release {release}")
-    return release
+@pytest.fixture(scope="module", params=["machine", "3.11"])
+def real(request: pytest.FixtureRequest) -> Iterator[Real]:
+    release = machine_release() if request.param == "machine" else request.param
+    if not release:
+        pytest.skip("no postconf of a known release is installed")
+    if request.param != "machine" and not real_root.available(release):
+        pytest.skip(f"no root of {release}: tools/real_root.py makes it")
+    program = Real(release)
+    yield program
+    program.close()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def same_release() -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("POSTFIXPY_VERSION", release_of_real())
-        patch.setenv("POSTFIXPY_PROFILE", "debian")
-        patch.delenv("MAIL_CONFIG", raising=False)
-        yield
+def compare(real: Real, case: Case) -> None:
+    expected = real.run(case)
+    ours = run_ours(case, real.release)
+    if expected[0] >= 0:  # some broken input crashes the real one
+        assert ours == expected, case
 
 
-def write(directory: str, case: Case) -> list[str]:
-    for name, text in (("main.cf", case[0]), ("master.cf", case[1])):
-        path = Path(directory) / name
-        path.write_bytes(encode(text))
-        os.utime(path, (31536000, 31536000))  # the real one waits while a file is fresh
-    return ["postconf", "-c", directory, *case[2]]
-
-
-def outcome(directory: str, status: int, output: bytes, errors: bytes) -> Outcome:
-    files = {name: (Path(directory) / name).read_bytes() for name in sorted(os.listdir(directory))}
-    leftovers = {name: b"" if name.endswith(".tmp") else data for name, data in files.items()}
-    place = directory.encode()
-    output = re.sub(rb"(?m)^process_id = \d+$|(?<=postconf )\d+(?= & sleep)", b"PID", output.replace(place, b"DIR"))
-    return status, output, errors.replace(place, b"DIR"), leftovers
-
-
-def run_real(case: Case) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="pc") as directory:
-        command = [encode(word) for word in write(directory, case)]
-        environment = {"NORANDOMIZE": "1", "PATH": "/usr/sbin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-        done = subprocess.run(command, capture_output=True, env=environment, stdin=subprocess.DEVNULL)
-        return outcome(directory, done.returncode, done.stdout, done.stderr)
-
-
-def run_ours(case: Case) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="pc") as directory:
-        output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            status = postconf.main(write(directory, case))
-            sys.stdout.flush()
-        return outcome(directory, status, output.buffer.getvalue(), errors.buffer.getvalue())  # type: ignore[attr-defined]
-
-
-def compare(cases: list[Case]) -> None:
-    with ThreadPoolExecutor(BATCH) as pool:
-        real = list(pool.map(run_real, cases))
-    for case, expected in zip(cases, real, strict=True):
-        ours = run_ours(case)
-        if expected[0] >= 0:  # some broken input crashes the real one
-            assert ours == expected, case
-
-
-LISTING = st.tuples(generated.MAIN, generated.MASTER, generated.LISTINGS)
-EDIT = st.tuples(generated.MAIN, generated.MASTER, generated.EDITS)
-SLOW = settings(
-    max_examples=EXAMPLES,
-    suppress_health_check=list(HealthCheck),
-    phases=(Phase.explicit, Phase.generate),  # shrinking would take a second a step; the failing case is shown
-)
-
-
-@SLOW
+@THOROUGH
 @pytest.mark.timeout(3600)
-@given(st.lists(LISTING, min_size=BATCH, max_size=BATCH))
-def test_listings(cases: list[Case]) -> None:
-    compare(cases)
+@given(case=generated.cases(generated.LISTINGS))
+def test_listings(real: Real, case: Case) -> None:
+    compare(real, case)
 
 
-@SLOW
+@THOROUGH
 @pytest.mark.timeout(3600)
-@given(st.lists(EDIT, min_size=BATCH, max_size=BATCH))
-def test_edits(cases: list[Case]) -> None:
-    compare(cases)
+@given(case=generated.cases(generated.EDITS))
+def test_edits(real: Real, case: Case) -> None:
+    compare(real, case)
+
+
+@THOROUGH
+@pytest.mark.timeout(3600)
+@given(case=generated.cases(generated.SOUP))
+def test_any_options(real: Real, case: Case) -> None:
+    compare(real, case)
