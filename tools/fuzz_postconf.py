@@ -76,7 +76,7 @@ class Fuzzer:
     def ours(self, case: Case) -> Outcome:
         """Our answer; a traceback is one, too."""
         try:
-            return run_ours(case, self.release)
+            return run_ours(case, self.real)
         except Exception as error:
             last = traceback.extract_tb(error.__traceback__)[-1]
             return 99, b"", f"{type(error).__name__} in {last.filename}:{last.lineno}".encode(), {}

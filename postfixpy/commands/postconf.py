@@ -7,7 +7,7 @@ The options are those of the real program (spec/postconf.md). Ours:
 --postfix-version X.Y   parameters, defaults, warnings and output of that release ($POSTFIXPY_VERSION; 3.11)
 --profile NAME          compiled-in paths and tables of that build, upstream or debian (that of the machine)
 --origin                with names or -n: where each effective value comes from, and which master.cf rows override it
---json                  one JSON document with everything that would be printed
+--json                  one JSON document with everything that would be printed; messages too, an object a line
 
 Differs from Postfix: there is no pause of one second after a fatal error, and the warnings whose order the real program
 randomises come in the order that it has with NORANDOMIZE. -b and -t show the templates without the bounce program of
@@ -36,12 +36,16 @@ if TYPE_CHECKING:
     from postfixpy.config.parameters import Database
 
 
-def _sink(program: str) -> log.Sink:
-    """Messages as the real program writes them: anything but printable ASCII becomes "?"."""
+def _sink(program: str, *, as_json: bool) -> log.Sink:
+    """Messages as the real program writes them: anything but printable ASCII becomes "?". Or one JSON object a line."""
 
     def write(severity: str, text: str) -> None:
         prefix = "" if severity == "info" else f"{severity}: "
         record = b"".join(bytes((byte,)) if 32 <= byte < 127 else b"?" for byte in encode(f"{program}: {prefix}{text}"))
+        if as_json:
+            from postfixpy.config.inspect import document
+
+            record = document.message(program, severity, text)
         sys.stdout.flush()
         sys.stderr.buffer.write(record + b"\n")
         sys.stderr.flush()
@@ -51,7 +55,7 @@ def _sink(program: str) -> log.Sink:
 
 def main(argv: list[str]) -> int:
     """Run postconf; argv[0] is the program name as typed. Returns the exit status."""
-    previous = log.set_sink(_sink(argv[0]))
+    previous = log.set_sink(_sink(argv[0], as_json="--json" in argv))
     try:
         return run(argv)
     except FatalError as error:
@@ -102,9 +106,8 @@ def _dispatch(request: Request, parameters: Database) -> int:
     if request.origin:
         from postfixpy.config.inspect import origin
 
-        _write(origin.show(names, request.style(), request.arguments, as_json=request.json))
-        return 0
-    if request.json:
+        _write(origin.show(names, request.style(), request.classes, request.arguments, as_json=request.json))
+    elif request.json:
         from postfixpy.config.inspect import document
 
         _write(document.show(names, request.style(), request.classes, request.options, request.arguments))
@@ -196,7 +199,7 @@ def _show_templates(request: Request, parameters: Database) -> None:
     configuration = load(request.directory, release=parameters.release_name, profile=parameters.profile)
     startup.check(configuration.view(process_name="postconf"))
     view = configuration.view(overrides=[*overrides, ("queue_directory", ".")], process_name="bounce")
-    log.set_sink(_sink(f"{view.syslog_name}/bounce"))
+    log.set_sink(_sink(f"{view.syslog_name}/bounce", as_json=request.json))
     for name in BOUNCE:
         if view.parameter(name) is not None:
             getattr(view, name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from postfixpy import log
 from postfixpy.config.inspect.show_main import CLASSES, Style
 from postfixpy.config.lines import COMMA_SPACE, decode, encode
 from postfixpy.config.parameters import read_rows
@@ -146,17 +147,20 @@ def parse(request: Request, words: list[str], parameters: Database) -> None:
                     problem = f"option requires an argument -- '{letter}'"
                 index = len(word)
             if problem:
-                _say(f"{request.program}: {problem}\n")
+                _say(request, problem)
             if problem or (letter == "E" and parameters.release >= (2, 9)):
                 raise FatalError(f"usage: {request.program} {usage}")
             _take(request, letter, value, parameters.release)
     request.arguments = words[position:]
 
 
-def _say(text: str) -> None:
+def _say(request: Request, problem: str) -> None:
     """A message of getopt(3)'s, which filters nothing."""
+    if request.json:
+        log.info(problem)
+        return
     sys.stderr.flush()
-    sys.stderr.buffer.write(encode(text))
+    sys.stderr.buffer.write(encode(f"{request.program}: {problem}\n"))
     sys.stderr.flush()
 
 
@@ -204,6 +208,13 @@ def _parameter_classes(text: str) -> set[str]:
 def check_options(request: Request, release: Release) -> None:
     """Complete the options, and refuse those that do not go together."""
     options = request.options
+    if request.origin:
+        excess = options - {"p", "n", "d", "x", "o", "C"}
+        shown = " ".join(f"-{other}" for other in OPTION_ORDER if other in excess)
+        if excess:
+            raise FatalError(f"with option --origin, do not specify {shown}")
+        if request.arguments and "=" in request.arguments[0]:
+            raise FatalError("with option --origin, do not specify name=value")
     if release < (2, 11):
         _check_options_before_2_11(request, release)
         return

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 from functools import cache
 
+from postfixpy.config.lines import split_list
 from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
@@ -120,7 +121,7 @@ def protocol_families(inet_protocols: str) -> frozenset[int]:
 
     names = {"all": (socket.AF_INET, socket.AF_INET6), "ipv4": (socket.AF_INET,), "ipv6": (socket.AF_INET6,)}
     families: set[int] = set()
-    for word in inet_protocols.replace(",", " ").split():
+    for word in split_list(inet_protocols):
         if word not in names:
             raise FatalError(f'unknown inet_protocols value "{word}" in "{inet_protocols}"')
         families.update(map(int, names[word]))
@@ -147,7 +148,7 @@ def own_addresses(inet_interfaces: str, families: frozenset[int]) -> list[Interf
         return local
     if inet_interfaces == "loopback-only":
         return [address for address in local if address.is_loopback]
-    hosts = inet_interfaces.replace(",", " ").split()
+    hosts = split_list(inet_interfaces)
     chosen: list[InterfaceAddress] = []
     for family, packed in dict.fromkeys(found for host in hosts for found in _resolve(host, families)):
         match = [address for address in local if (address.family, address.address) == (family, packed)]
@@ -160,7 +161,7 @@ def own_addresses(inet_interfaces: str, families: frozenset[int]) -> list[Interf
 
 def proxy_addresses(proxy_interfaces: str, families: frozenset[int]) -> list[tuple[int, bytes]]:
     """The addresses (family, packed) of a proxy or NAT that brings us mail (proxy_inet_addr(3)). Raises FatalError."""
-    hosts = proxy_interfaces.replace(",", " ").split()
+    hosts = split_list(proxy_interfaces)
     return [found for host in hosts for found in _resolve(host, families, "proxy_interfaces")]
 
 
@@ -192,7 +193,7 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
     families = protocol_families(inet_protocols)
     if not families:
         return ""
-    words = style.replace(",", " ").split()
+    words = split_list(style)
     unknown = [word for word in words if word not in ("class", "subnet", "host")]
     if unknown:
         raise FatalError(f'unknown mynetworks mask style value "{unknown[0]}" in "{style}"')

@@ -150,6 +150,11 @@ def split_quoted(text: str, separators: str = BLANKS) -> list[str]:
     return words
 
 
+def split_list(text: str) -> list[str]:
+    """The items of a list in a parameter value, between blanks and commas."""
+    return _split_plain(text, COMMA_SPACE)
+
+
 def _split_plain(text: str, separators: str) -> list[str]:
     for separator in separators[1:]:
         text = text.replace(separator, separators[0])

@@ -177,6 +177,14 @@ def test_origin(run: Run) -> None:
     assert names == ["config_directory = .", "myhostname = mx.example.org", "smtp_helo_name = $myhostname"]
 
 
+def test_origin_goes_with_few_options(run: Run) -> None:
+    assert run("--origin", "-M")[1:] == ("postconf: fatal: with option --origin, do not specify -M\n", 1)
+    assert run("--origin", "biff=no")[1:] == ("postconf: fatal: with option --origin, do not specify name=value\n", 1)
+    output = run("--origin", "-n", "-C", "user", main="a = $b\nb = 1\nbiff = $a\n")[0]
+    assert [line for line in output.splitlines() if not line.startswith(" ")] == ["a = $b", "b = 1"]
+    assert run("--origin", "-n", "relayhost")[0] == ""
+
+
 def test_origin_as_json(run: Run) -> None:
     (document,) = json.loads(run("--origin", "--json", "smtputf8_enable")[0])
     assert document["kind"] == "compatibility default"
@@ -193,7 +201,24 @@ def test_json(run: Run) -> None:
     assert row["settings"] == {"biff": "a b"}
     assert row["arguments"] == ["-o", "biff=a b", "-v"]
     assert json.loads(run("-P", "--json")[0]) == {"smtp/inet/biff": "a b"}
-    assert json.loads(run("-F", "--json", "smtp/inet/chroot")[0]) == {"smtp/inet/chroot": "n"}
+    assert json.loads(run("-F", "--json", "smtp/inet/chroot")[0]) == [{"name": "smtp/inet/chroot", "value": "n"}]
+
+
+def test_json_holds_what_the_text_holds(run: Run) -> None:
+    main = b"foo = \xff $myhostname\nmyhostname = a.example\n".decode("utf-8", "surrogateescape")
+    master = "x unix - - n - - smtp -o biff=$foo -o\nx unix y - n - 1 lmtp -- -o\n"
+    Path("main.cf").write_bytes(main.encode("utf-8", "surrogateescape"))
+    rows = json.loads(run("-Mx", "--json", master=master)[0])
+    assert [row["process_limit"] for row in rows] == ["-", "1"]
+    assert rows[0]["arguments"] == ["-o", "biff=\udcff a.example", "-o"]
+    assert json.loads(run("-nh", "--json", "foo")[0]) == {"foo": "\udcff $myhostname"}
+    assert [field["value"] for field in json.loads(run("-F", "--json", "*/*/process_limit")[0])] == ["-", "1"]
+    lines = run("--json", "nothing")[1].splitlines()
+    assert json.loads(lines[0]) == {"program": "postconf", "severity": "warning", "text": "nothing: unknown parameter"}
+    output, errors, status = run("--json", "-M", "-F")
+    assert (output, status) == ("", 1)
+    assert json.loads(errors)["text"] == "specify one of -F, -M"
+    assert json.loads(run("--json", "-z")[1].splitlines()[0])["text"] == "invalid option -- 'z'"
 
 
 def test_editing(run: Run) -> None:

@@ -34,7 +34,7 @@ def test_every_value(real: Real, main: str, log_lines: list[str]) -> None:
     status, output, _, _ = real.run(case)
     if status or ("process_name" in main and re.search(r"^my(domain|hostname)", main, re.MULTILINE)):
         return  # postconf evaluates the names of the host before it has set its own
-    place = real.inside(f"{real.name}-0")
+    place = real.inside(f"{real.name}-d")
     prepare(case, place, str(place))
     expected = {}
     for text in decode(output).split("\n"):

@@ -11,7 +11,7 @@ import os
 
 from postfixpy import log
 from postfixpy.config.inspect.hash_order import hash_order
-from postfixpy.config.lines import SPACE, encode, read_file, split_name_value, strerror
+from postfixpy.config.lines import BLANKS, SPACE, encode, read_file, split_name_value, strerror
 from postfixpy.config.parameters import Database, Release
 from postfixpy.errors import FatalError
 
@@ -225,7 +225,7 @@ def _new_settings(requests: list[tuple[str, str]], found: set[str], rules: Rules
 
 def _name_of(line: str) -> str:
     end = 0
-    while end < len(line) and line[end] not in SPACE + "=":
+    while end < len(line) and line[end] not in BLANKS + "=":
         end += 1
     return line[:end]
 

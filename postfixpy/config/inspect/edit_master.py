@@ -189,7 +189,7 @@ class _Editor:
                     if new is None:
                         new, passed = self.whole_row(line)
                     self.change(new, request)
-            elif replacement is not None and self.release >= (3, 5) and replacement.name_space == f"{name}/{type}":
+            elif replacement is not None and self.release >= (3, 5) and matches(replacement.words, name, type):
                 matched = True
                 request.count += 1
                 new = replacement if request.count == 1 else new
@@ -212,7 +212,7 @@ class _Editor:
         text, passed = first, []
         while self.position < len(self.lines):
             line = self.lines[self.position]
-            if line[0] != "#" and line[0] not in SPACE:
+            if not line or (line[0] != "#" and line[0] not in SPACE):
                 break
             self.position += 1
             if is_content(line):

@@ -18,7 +18,7 @@ from postfixpy import log
 from postfixpy.config import host
 from postfixpy.config.expand import ExpansionError, expand, parse_level, scan
 from postfixpy.config.inspect.hash_order import hash_order
-from postfixpy.config.lines import COMMA_SPACE, split_name_value
+from postfixpy.config.lines import split_list, split_name_value
 from postfixpy.config.parameters import RUNTIME
 from postfixpy.errors import FatalError
 
@@ -213,7 +213,7 @@ class Names:
         listed = settings.get("smtpd_restriction_classes")
         if listed is not None:
             dictionary = "mail_dict" if scope is None else scope.row.name_space
-            for name in _list_items(self._evaluate(listed, settings.get, dictionary)):
+            for name in split_list(self._evaluate(listed, settings.get, dictionary)):
                 if scope is None:
                     self._restriction_classes.add(name)
                 self.use(name, scope)
@@ -299,9 +299,3 @@ class Names:
                     other.valid.add(name)
         if not supplied and not table and name not in self.classes and self.release >= (2, 10):
             log.warning(f"{self.source(scope)}: undefined parameter: {name}")
-
-
-def _list_items(text: str) -> list[str]:
-    for separator in COMMA_SPACE[1:]:
-        text = text.replace(separator, ",")
-    return [item for item in text.split(",") if item]

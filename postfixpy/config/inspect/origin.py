@@ -9,12 +9,12 @@ A default is given with the release that introduced it. A line that reads "compu
 the machine.
 """
 
-import json
 from collections.abc import Iterator
 
 from postfixpy import log
 from postfixpy.config.expand import scan
 from postfixpy.config.inspect import text
+from postfixpy.config.inspect.document import dump
 from postfixpy.config.inspect.names import Names
 from postfixpy.config.inspect.show_main import Style
 from postfixpy.config.parameters import RUNTIME, default_since
@@ -89,14 +89,14 @@ def chain(names: Names, name: str) -> list[Link]:
     return links
 
 
-def show(names: Names, style: Style, wanted: list[str], *, as_json: bool) -> Iterator[str]:
-    """The report for `wanted` names, or for all that are set (or all with a value, without -n)."""
+def show(names: Names, style: Style, classes: set[str], wanted: list[str], *, as_json: bool) -> Iterator[str]:
+    """The report for `wanted` names, or for all of `classes` that are set (or all with a value, without -n)."""
     documents = []
-    for name in wanted or sorted(names.classes):
+    for name in wanted or sorted(name for name, kind in names.classes.items() if kind in classes):
         if name not in names.classes:
             log.warning(f"{name}: unknown parameter")
             continue
-        if not wanted and (names.lookup(name, only_set=style.only_set) is None or names.classes[name] == "legacy"):
+        if names.lookup(name, only_set=style.only_set) is None:
             continue
         own = Link(names, name)
         overrides = [scope for scope in names.scopes if name in scope.settings]
@@ -106,7 +106,12 @@ def show(names: Names, style: Style, wanted: list[str], *, as_json: bool) -> Ite
             document["expanded"] = own.value if names.is_raw(name) else names.expand(own.value or "")
             document["references"] = [link.as_json() for link in links]
             document["overrides"] = [
-                {"service": scope.row.name_space, "line": scope.row.line, "value": scope.settings[name]}
+                {
+                    "service": scope.row.name_space,
+                    "file": names.source(scope),
+                    "line": scope.row.line,
+                    "value": scope.settings[name],
+                }
                 for scope in overrides
             ]
             documents.append(document)
@@ -120,4 +125,4 @@ def show(names: Names, style: Style, wanted: list[str], *, as_json: bool) -> Ite
             where = f"{names.source(scope)}, line {scope.row.line}"
             yield f"    {where}: {scope.row.name_space} sets {scope.settings[name]}\n"
     if as_json:
-        yield json.dumps(documents, indent=2, ensure_ascii=False) + "\n"
+        yield dump(documents)

@@ -80,7 +80,7 @@ class _Argument:
         return f"{self.word} {{{self.value}}}" if self.braces else f"{self.word} {self.value}"
 
 
-def _arguments(row: Row, expand: Expand | None) -> Iterator[_Argument]:
+def arguments(row: Row, expand: Expand | None) -> Iterator[_Argument]:
     """The arguments of `row`. The first one after the options gets no {}, whatever it holds: so does Postfix."""
     words = iter(row.words[MIN_FIELDS:])
     in_options = True
@@ -117,7 +117,7 @@ def format_row(row: Row, *, fold: bool, expand: Expand | None = None, release: R
 def _add_old_arguments(line: _Line, row: Row, expand: Expand | None, *, break_options: bool) -> None:
     """As before 2.11: arguments start on a line of their own, and in 2.9 so does every option with a value."""
     line.force_break()
-    for argument in _arguments(row, expand):
+    for argument in arguments(row, expand):
         if break_options and argument.value is not None:
             line.force_break()
         argument.braces = False
@@ -127,7 +127,7 @@ def _add_old_arguments(line: _Line, row: Row, expand: Expand | None, *, break_op
 
 def _add_arguments(line: _Line, row: Row, expand: Expand | None, *, option_size: int) -> None:
     """Add the arguments. An option with a value starts a line and ends it; `option_size` is what Postfix adds to it."""
-    for argument in _arguments(row, expand):
+    for argument in arguments(row, expand):
         if argument.value is None:
             line.separate(text.width(argument.word))
             line.add(str(argument))
@@ -140,14 +140,15 @@ def _add_arguments(line: _Line, row: Row, expand: Expand | None, *, option_size:
 
 def _flat(row: Row, expand: Expand | None) -> str:
     """The arguments with a blank in front of each."""
-    return "".join(f" {argument}" for argument in _arguments(row, expand))
+    return "".join(f" {argument}" for argument in arguments(row, expand))
 
 
 def _row_json(row: Row, expand: Expand | None) -> str:
     return text.json_line(row.name_space, " ".join(row.words[:MIN_FIELDS]) + _flat(row, expand))
 
 
-def _expander(names: Names, style: Style, scope: Scope) -> Expand | None:
+def expander(names: Names, style: Style, scope: Scope) -> Expand | None:
+    """How -x expands a value in a row; None without -x."""
     return (lambda value: names.expand(value, scope)) if style.expand else None
 
 
@@ -184,7 +185,7 @@ def _warn_unmatched(requests: list[_Request]) -> None:
 def show_rows(names: Names, style: Style, wanted: list[str]) -> Iterator[str]:
     """-M: the rows that `wanted` filters select, or all."""
     for scope in selected_rows(names, wanted):
-        expand = _expander(names, style, scope)
+        expand = expander(names, style, scope)
         if style.json:
             yield _row_json(scope.row, expand)
         else:
@@ -241,7 +242,7 @@ def show_fields(names: Names, style: Style, wanted: list[str]) -> Iterator[str]:
 def _field(names: Names, style: Style, scope: Scope, index: int) -> str:
     row = scope.row
     name = f"{row.name_space}/{FIELD_NAMES[index]}"
-    expand = _expander(names, style, scope)
+    expand = expander(names, style, scope)
     if style.json:
         return text.json_line(name, row.words[index] + (_flat(row, expand) if index == COMMAND else ""))
     line = _Line(fold=style.fold)

@@ -8,11 +8,11 @@ library, made with gcc where there is one, takes that away.
 import contextlib
 import io
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 from postfixpy.commands import postconf
 from postfixpy.config import host
@@ -44,6 +44,7 @@ class Real:
         self.root = Path("/") if release == machine_release() else real_root.root(release)
         self.name = f"/tmp/pc{os.getpid()}"
         self.environment = {"NORANDOMIZE": "1", "PATH": "/usr/sbin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
+        self.pid = 0  # of the last run, which knows it as $process_id
         self.library = self._no_sleep()
 
     def inside(self, path: str) -> Path:
@@ -66,33 +67,40 @@ class Real:
             for path in {Path(self.library), self.inside(self.library)}:
                 path.unlink()
 
-    def run(self, case: Case, number: int = 0) -> Outcome:
+    def run(self, case: Case) -> Outcome:
         """The real program's answer."""
-        name = f"{self.name}-{number}"
+        name = f"{self.name}-d"
         place = self.inside(name)
         prepare(case, place, name)
         enter = [] if self.root == Path("/") else ["unshare", "-R", str(self.root), "-w", name]
         command = [*map(os.fsencode, enter), b"postconf", *(encode(word.replace("@DIR@", name)) for word in case.words)]
         environment = {**self.environment, **_environment(case, name)}
-        done = subprocess.run(
-            command, capture_output=True, env=environment, stdin=subprocess.DEVNULL, cwd=place, timeout=60
-        )
-        return outcome(place, name, done.returncode, done.stdout, done.stderr)
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment, cwd=place
+        ) as process:
+            output, errors = process.communicate(timeout=60)
+        self.pid = process.pid
+        return outcome(place, process.returncode, output, errors)
 
 
-def run_ours(case: Case, release: str, number: int = 0) -> Outcome:
-    """Our answer, in this process."""
-    place = Path(f"/tmp/pc{os.getpid()}-{number}")
+def run_ours(case: Case, real: Real) -> Outcome:
+    """Our answer, in this process, as if it were the one of the last run of the real one."""
+    place = Path(f"{real.name}-d")
     prepare(case, place, str(place))
     output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
-    settings = {"POSTFIXPY_VERSION": release, "POSTFIXPY_PROFILE": "debian", **_environment(case, str(place))}
+    settings = {"POSTFIXPY_VERSION": real.release, "POSTFIXPY_PROFILE": "debian", **_environment(case, str(place))}
     before, directory = dict(os.environ), os.getcwd()
     host.protocol_families.cache_clear()
     os.environ.pop("MAIL_CONFIG", None)
     os.environ.update(settings)
     os.chdir(place)
     try:
-        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        with (
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(errors),
+            mock.patch("os.getpid", lambda: real.pid),
+        ):
             status = postconf.main(["postconf", *(word.replace("@DIR@", str(place)) for word in case.words)])
             sys.stdout.flush()
             sys.stderr.flush()
@@ -100,7 +108,7 @@ def run_ours(case: Case, release: str, number: int = 0) -> Outcome:
         os.chdir(directory)
         os.environ.clear()
         os.environ.update(before)
-    return outcome(place, str(place), status, output.buffer.getvalue(), errors.buffer.getvalue())  # type: ignore[attr-defined]
+    return outcome(place, status, output.buffer.getvalue(), errors.buffer.getvalue())  # type: ignore[attr-defined]
 
 
 def _environment(case: Case, name: str) -> dict[str, str]:
@@ -120,12 +128,9 @@ def prepare(case: Case, place: Path, name: str) -> None:
             os.utime(path, (31536000, 31536000))  # the real one waits while a file is fresh
 
 
-def outcome(place: Path, name: str, status: int, output: bytes, errors: bytes) -> Outcome:
-    """What a run left, without what depends on the process; the directory is removed."""
+def outcome(place: Path, status: int, output: bytes, errors: bytes) -> Outcome:
+    """What a run left; the directory is removed."""
     files = {path.name: path.read_bytes() if path.is_file() else b"/" for path in sorted(place.iterdir())}
     shutil.rmtree(place)
     leftovers = {file: b"" if file.endswith(".tmp") else data for file, data in files.items()}
-    output = re.sub(
-        rb"(?m)(?<=process_id = )\d+$|(?<=\"process_id\": \")\d+|(?<=postconf )\d+(?= & sleep)", b"PID", output
-    )
     return status, output, errors, leftovers
