@@ -9,7 +9,7 @@ import sys
 
 from postfixpy import log
 from postfixpy.config.inspect.show_main import CLASSES, Style
-from postfixpy.config.lines import COMMA_SPACE, decode, encode
+from postfixpy.config.lines import decode, encode, split_list
 from postfixpy.config.parameters import read_rows
 from postfixpy.errors import FatalError
 
@@ -192,15 +192,13 @@ def _take(request: Request, letter: str, value: str, release: Release) -> None:
 
 def _parameter_classes(text: str) -> set[str]:
     classes: set[str] = set()
-    for separator in COMMA_SPACE[1:]:
-        text = text.replace(separator, ",")
-    for word in text.split(","):
+    for word in split_list(text):
         name = word.lower()
         if name == "all":
             classes.update(CLASSES)
         elif name in CLASSES:
             classes.add(name)
-        elif name:
+        else:
             raise FatalError(f'unknown -C option value "{word}" in "{text}"')
     return classes
 
@@ -223,6 +221,8 @@ def check_options(request: Request, release: Release) -> None:
     if request.has("p", "M", "F", "P") and request.arguments and "=" in request.arguments[0]:
         options.add("e")
     for exclusive in EXCLUSIVE:
+        if "PP" in exclusive and release < (3, 11):
+            continue
         chosen = [f"-{letter}" for letter in OPTION_ORDER if letter in exclusive & options]
         if len(chosen) > 1:
             raise FatalError(f"specify one of {(', ' if release >= (3, 11) else ' ').join(chosen)}")

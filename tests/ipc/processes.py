@@ -53,7 +53,7 @@ def _give_to_owner(base: Path) -> Path:
 
 
 def write_programs(directory: Path) -> None:
-    """The echo programs, as executables of this interpreter."""
+    """The echo programs, as executables of this interpreter; those that are there may be running, and stay."""
     from tests.ipc.echo_service import KINDS
 
     directory.mkdir(exist_ok=True)
@@ -62,8 +62,9 @@ def write_programs(directory: Path) -> None:
         "from tests.ipc.echo_service import main\nsys.exit(main())\n"
     )
     for name in KINDS:
-        (directory / name).write_text(text)
-        (directory / name).chmod(0o755)
+        if not (directory / name).exists():
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o755)
 
 
 def environment(etc: Path, **more: str) -> dict[str, str]:
