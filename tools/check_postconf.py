@@ -10,17 +10,23 @@ listings   postconf -d of every release, and of Debian's packages with their sto
 configs    configs/*: -n -nf -nx -nH -M -Mf -Mx -P -F as Debian's 3.7.11
 
 The order of warnings was random when the configurations were recorded, so standard error is compared sorted there.
+The cases start a process for each command, the releases at the same time; the other parts run postconf in this process.
 """
 
+import contextlib
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 PROGRAM = "import sys; sys.argv[0] = 'postconf'; from postfixpy.commands.postconf import main; sys.exit(main(sys.argv))"
 HOST = ("myhostname", "mydomain", "mynetworks", "process_id")
 DEBIAN = {"3.5": "3.5.25", "3.7": "3.7.11", "3.10": "3.10.13", "3.11": "3.11.7"}
@@ -38,27 +44,40 @@ MODES = {
 NAME_SPACE = ["unshare", "-n", "-u", "sh", "-c", 'ip link set lo up; hostname mail.example.com; exec "$@"', "sh"]
 
 
-def postconf(arguments: list[str], release: str, profile: str) -> subprocess.CompletedProcess[bytes]:
-    """Run ours."""
-    environment = dict(os.environ, POSTFIXPY_VERSION=release, POSTFIXPY_PROFILE=profile, PYTHONPATH=str(ROOT))
-    environment.pop("MAIL_CONFIG", None)
-    return subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, env=environment)
+def postconf(arguments: list[str], release: str, profile: str) -> tuple[int, bytes, bytes]:
+    """Ours: status, output, messages."""
+    from postfixpy.commands.postconf import main
+
+    os.environ.update(POSTFIXPY_VERSION=release, POSTFIXPY_PROFILE=profile)
+    os.environ.pop("MAIL_CONFIG", None)
+    output, errors = io.TextIOWrapper(io.BytesIO()), io.TextIOWrapper(io.BytesIO())
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(["postconf", *arguments])
+        output.flush()
+        errors.flush()
+    return status, output.buffer.getvalue(), errors.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def check_cases(shared: Path) -> int:
-    """The cases, by their own runner."""
+    """The cases, by their own runner. No site-packages but the path of them: site.py costs as much as the command."""
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         wrapper = Path(folder) / "postconf"
-        wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -c "{PROGRAM}" "$@"\n')
+        path = f"{ROOT}:{sysconfig.get_path('purelib')}"
+        wrapper.write_text(f'#!/bin/sh\nPYTHONPATH={path} exec {sys.executable} -S -c "{PROGRAM}" "$@"\n')
         wrapper.chmod(0o755)
         runner = shared / "params/tools/run_cases.py"
-        for release in ("3.11", "3.10", "3.7", "3.5", "2.8"):
+
+        def run(release: str) -> subprocess.CompletedProcess[str]:
             command = [*NAME_SPACE, "python3", str(runner), "--postconf-dir", folder, "--release", release]
             environment = dict(os.environ, POSTFIXPY_VERSION=release, POSTFIXPY_PROFILE="upstream")
-            done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
-            print(f"cases as {release}: {done.stdout.strip() or done.stderr.strip()}")
-            failed += done.returncode != 0
+            return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=folder)
+
+        releases = ("3.11", "3.10", "3.7", "3.5", "2.8")
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for release, done in zip(releases, pool.map(run, releases), strict=True):
+                print(f"cases as {release}: {done.stdout.strip() or done.stderr.strip()}")
+                failed += done.returncode != 0
     return failed
 
 
@@ -83,7 +102,7 @@ def check_listings(shared: Path) -> int:
                 target.touch()
             else:
                 shutil.copy(master, target)
-            got = _without_host(postconf(["-c", directory, "-d"], release, profile).stdout)
+            got = _without_host(postconf(["-c", directory, "-d"], release, profile)[1])
             want = _without_host(listing.read_bytes())
             place = b"config_directory = "
             got = [place if line.startswith(place) else line for line in got]
@@ -113,14 +132,14 @@ def check_configs(shared: Path) -> int:
                 shutil.copytree(source, directory)
                 if not (source / "master.cf").exists() and stem != "n":
                     shutil.copy(fallback, directory / "master.cf")
-                done = postconf(["-c", str(directory), *options], "3.7", "debian")
+                status, stdout, stderr = postconf(["-c", str(directory), *options], "3.7", "debian")
                 place = str(directory).encode()
             total += 1
             mark = b"@CONFIG_DIR@"
-            got = (_settled(done.stdout.replace(place, mark)), _sorted(done.stderr.replace(place, mark)))
+            got = (_settled(stdout.replace(place, mark)), _sorted(stderr.replace(place, mark)))
             want = (_settled(output.read_bytes()), _sorted((source / f"postconf-{stem}.err").read_bytes()))
             code = int((source / f"postconf-{stem}.rc").read_text())
-            if got != want or done.returncode != code:
+            if got != want or status != code:
                 failed += 1
                 print(f"{source.name} {stem}: differs")
                 for ours, real in zip(got, want, strict=True):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Generated configurations and command lines, given to the real postconf and to ours: nothing may differ.
 
-    tools/fuzz_postconf.py [--release 3.11] [--count N] [--seed N] [--kind listings|edits|soup]
+    tools/fuzz_postconf.py [--release 3.11] [--count N] [--seed N] [--kind listings|edits|soup|new]
 
 The invariant is that of tests/config/inspect/test_real_postconf.py, whose generator this uses: same output, messages,
 status and files. Runs COUNT cases of each kind; what differs is made small and shown, once for each sort of difference.
@@ -118,10 +118,12 @@ def main() -> int:
     parser.add_argument("--release", default="3.7")
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--kind", choices=("listings", "edits", "soup"))
+    parser.add_argument("--kind", choices=("listings", "edits", "soup", "new"))
     given = parser.parse_args()
     fuzzer = Fuzzer(given.release)
     kinds = {"listings": generated.LISTINGS, "edits": generated.EDITS, "soup": generated.SOUP}
+    if given.release == "3.11":
+        kinds["new"] = generated.NEW_LISTINGS
     try:
         for name in [given.kind] if given.kind else kinds:
             fuzzer.cases = fuzzer.good = 0

@@ -295,48 +295,24 @@ CLASSES = st.sampled_from(
     ("user", "builtin", "service", "user,builtin", "USER service", "all", "bogus", "", ",", "user;x", "All")
 )
 
-_listing_options = st.sampled_from(
-    (
-        *(["-n"], ["-n"], ["-n"], ["-nx"], ["-nf"], ["-nh"], ["-nH"], ["-x"], ["-nxf"], ["-M"], ["-Mf"], ["-Mx"]),
-        *(["-Mxf"], ["-F"], ["-Ff"], ["-Fx"], ["-FH"], ["-Fh"], ["-P"], ["-Px"], ["-PH"], ["-Ph"], ["-Pf"], ["-d"]),
-        *(
-            ["-nxh"],
-            [],
-            ["-h"],
-            ["-H"],
-            ["-f"],
-            ["-dx"],
-            ["-df"],
-            ["-dh"],
-            ["-Fxf"],
-            ["-Fxh"],
-            ["-Pxf"],
-            ["-Pxh"],
-            ["-pn"],
-        ),
-        *(
-            ["-nj"],
-            ["-nxj"],
-            ["-j"],
-            ["-dj"],
-            ["-Mj"],
-            ["-Mxj"],
-            ["-Fj"],
-            ["-Fxj"],
-            ["-Pj"],
-            ["-Pxj"],
-            ["-nq"],
-            ["-Mq"],
-        ),
-        *(["-PP"], ["-PPx"], ["-PPf"], ["-PPh"], ["-PPH"], ["-PPj"], ["-PxP"], ["-P", "-P"], ["-xq"], ["-PPq"]),
-    )
-)
+_OLD = "-n/-n/-n/-nx/-nf/-nh/-nH/-x/-nxf/-M/-Mf/-Mx/-Mxf/-F/-Ff/-Fx/-FH/-Fh/-P/-Px/-PH/-Ph/-Pf/-d/-nxh//-h/-H/-f/-dx"
+_OLD += "/-df/-dh/-Fxf/-Fxh/-Pxf/-Pxh/-pn/-P -P"
+_NEW = "-nj/-nxj/-j/-dj/-Mj/-Mxj/-Fj/-Fxj/-Pj/-Pxj/-nq/-Mq/-PP/-PPx/-PPf/-PPh/-PPH/-PPj/-PxP/-xq/-PPq"
 _extra_options = st.one_of(
     *[st.just([])] * 4, CLASSES.map(lambda word: ["-C", word]), st.lists(OVERRIDE, min_size=1, max_size=2).map(
         lambda words: [part for word in words for part in ("-o", word)]
     )
 )  # fmt: skip
-LISTINGS = st.tuples(_listing_options, _extra_options, ARGUMENTS).map(lambda parts: parts[0] + parts[1] + parts[2])
+
+
+def _listings(options: str) -> st.SearchStrategy[list[str]]:
+    chosen = st.sampled_from(options.split("/")).map(str.split)
+    return st.tuples(chosen, _extra_options, ARGUMENTS).map(lambda parts: parts[0] + parts[1] + parts[2])
+
+
+LISTINGS = _listings(_OLD)
+NEW_LISTINGS = _listings(_NEW)
+"""With options that came after 3.7."""
 
 _bundle = st.lists(st.sampled_from("aAdeEfFhHjlmMnpPqxX#"), min_size=1, max_size=4).map(
     lambda letters: "-" + "".join(letters)
@@ -369,7 +345,16 @@ _option = st.one_of(
     ),
 )
 _edit_words = st.sampled_from(
-    ("biff=no", "foo", "smtp/inet=smtp inet n - n - - smtpd", "smtp/inet/chroot=y", "*/*/foo=1", "=", "a=b=c")
+    (
+        "biff=no",
+        "foo",
+        "smtp/inet=smtp inet n - n - - smtpd",
+        "smtp/inet/chroot=y",
+        "*/*/foo=1",
+        "=",
+        "a=b=c",
+        "a=b\nc=d",
+    )
 )
 SOUP = st.tuples(st.lists(_option, max_size=4), st.lists(NAMES | PATTERNS | _edit_words, max_size=3)).map(
     lambda parts: [word for words in parts[0] for word in words] + parts[1]
@@ -403,14 +388,16 @@ _field_values = st.sampled_from(
 )
 EDITS = st.one_of(
     st.lists(st.tuples(NAMES, st.sampled_from(("=", " = ")), VALUES).map("".join), min_size=1, max_size=3).map(
-        lambda settings: ["-e", *settings]
+        lambda settings: ["-e", *(setting.replace("\n", " ") for setting in settings)]
     ),
     st.lists(st.tuples(NAMES, st.sampled_from(("=", " = ")), WORDS).map("".join), min_size=1, max_size=4),
     st.tuples(
         st.sampled_from(("-X", "-#")),
         st.lists(NAMES | st.sampled_from(("foo ", "", "foo=1", "#x", " biff", "a\nb")), max_size=4),
     ).map(lambda parts: [parts[0], *parts[1]]),
-    st.lists(st.tuples(TARGET, ROW).map("=".join), min_size=1, max_size=2).map(lambda words: ["-M", *words]),
+    st.lists(st.tuples(TARGET, ROW).map("=".join), min_size=1, max_size=2).map(
+        lambda words: ["-M", *(word.replace("\n", " ") for word in words)]
+    ),
     st.tuples(st.sampled_from(("-MX", "-M#", "-Me", "-MX#")), st.lists(TARGET, max_size=2)).map(
         lambda p: [p[0], *p[1]]
     ),
@@ -448,7 +435,7 @@ _place = st.sampled_from((["-c", "."], ["-c."], ["-c", "./"], ["-c", "@DIR@"], [
 _client = st.sampled_from(
     ("", "server_host = x\nbogus = 1\n", "hosts=x\nhosts=y\nnovalue\n", "query = $foo\nzz = 1\naa = 2\n", None, "/")
 )
-_stale = st.sampled_from(({}, {}, {}, {"main.cf.tmp": "left", "master.cf.tmp": "over"}, {"main.cf.tmp": "/"}))
+_stale = st.sampled_from((*[{}] * 12, {"main.cf.tmp": "left", "master.cf.tmp": "over"}, {"main.cf.tmp": "/"}))
 
 
 def _case(parts: tuple[str, str, list[str], list[str], str, str | None, dict[str, str], str]) -> Case:

@@ -16,22 +16,35 @@ from .generated import Case
 from .real_postconf import Real, machine_release, run_ours
 
 pytestmark = pytest.mark.real
-EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "200"))
 """Cases of each test under each release; thousands with POSTFIXPY_EXAMPLES=5000."""
 
 THOROUGH = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 
-@pytest.fixture(scope="module", params=["machine", "3.11"])
-def real(request: pytest.FixtureRequest) -> Iterator[Real]:
-    release = machine_release() if request.param == "machine" else request.param
+@pytest.fixture(scope="module")
+def newest() -> Iterator[Real]:
+    if not real_root.available("3.11"):
+        pytest.skip("no root of 3.11: tools/real_root.py makes it")
+    program = Real("3.11")
+    yield program
+    program.close()
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Real]:
+    release = machine_release()
     if not release:
         pytest.skip("no postconf of a known release is installed")
-    if request.param != "machine" and not real_root.available(release):
-        pytest.skip(f"no root of {release}: tools/real_root.py makes it")
     program = Real(release)
     yield program
     program.close()
+
+
+@pytest.fixture(scope="module", params=["machine", "newest"])
+def real(request: pytest.FixtureRequest) -> Real:
+    program: Real = request.getfixturevalue(request.param)
+    return program
 
 
 def compare(real: Real, case: Case) -> None:
@@ -46,6 +59,13 @@ def compare(real: Real, case: Case) -> None:
 @given(case=generated.cases(generated.LISTINGS))
 def test_listings(real: Real, case: Case) -> None:
     compare(real, case)
+
+
+@THOROUGH
+@pytest.mark.timeout(3600)
+@given(case=generated.cases(generated.NEW_LISTINGS))
+def test_new_listings(newest: Real, case: Case) -> None:
+    compare(newest, case)
 
 
 @THOROUGH
