@@ -292,7 +292,7 @@ class Bounce(Service):
             if file is not None:
                 daemon = f"MAILER-DAEMON@{view.myhostname}"
                 threaded = getattr(view, "enable_threaded_bounces", False)
-                original = read_original(file, message.queue_id, daemon, threaded=threaded)
+                original = read_original(file, message.queue_id, daemon, threaded=threaded, release=self.view.release)
             yield (
                 Report(
                     view=view,

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from postfixpy import log
 from postfixpy.errors import TemporaryError
+from postfixpy.ipc.message import CURRENT, Release
 from postfixpy.mail.addresses import quote_822_local
 from postfixpy.mail.headers import name_length
 from postfixpy.mail.queue import Queue, QueueFile, lock
@@ -72,7 +73,9 @@ def open_message(queue: Queue, queue_name: str, queue_id: str) -> QueueFile | No
     return file
 
 
-def read_original(file: QueueFile, queue_id: str, mailer_daemon: str, *, threaded: bool) -> Original:
+def read_original(
+    file: QueueFile, queue_id: str, mailer_daemon: str, *, threaded: bool, release: Release = CURRENT
+) -> Original:
     """What the envelope of `file` tells. `threaded`: the Message-ID too (enable_threaded_bounces). Never raises."""
     records = RecordFile(cast(BinaryIO, file), file.path)
     original = Original(records=records)
@@ -82,7 +85,20 @@ def read_original(file: QueueFile, queue_id: str, mailer_daemon: str, *, threade
         log.warning(str(error))
     if threaded and not original.message_id:
         original.message_id = _header_message_id(original, queue_id)
+    if release < (3, 8):  # 3.7 does it, 3.10 does not
+        original.sender = _quote_octets(original.sender)
     return original
+
+
+def _quote_octets(address: str) -> str:
+    """A quoted address with the local part's octets beyond ASCII quoted, too, as older releases show a sender."""
+    local, at, domain = address.rpartition("@")
+    if local.isascii():
+        return address
+    local = local if local.startswith('"') else f'"{local}"'
+    octets = local.encode("utf-8", "surrogateescape")
+    quoted = b"".join(b"\\%c" % octet if octet > 127 else b"%c" % octet for octet in octets)
+    return quoted.decode("utf-8", "surrogateescape") + at + domain
 
 
 def _header_message_id(original: Original, queue_id: str) -> str:

@@ -145,3 +145,21 @@ def test_message_id_that_was_not_extracted(
         assert (found, logged) == ("", [f"warning: {ID}: ignoring malformed Message-ID"])
     else:
         assert (found, logged) == (message_id, [])
+
+
+@pytest.mark.parametrize(
+    ("sender", "old"),
+    [
+        (b"\xc3\xbc@a", b'"\\\xc3\\\xbc"@a'),
+        (b"\xc3\xbc x@\xc3\xa4", b'"\\\xc3\\\xbc x"@\xc3\xa4'),
+        (b"a b@x", b'"a b"@x'),
+        (b"me@x", b"me@x"),
+    ],
+)
+def test_octets_beyond_ascii_are_quoted_by_older_releases(tmp_path: Path, sender: bytes, old: bytes) -> None:
+    """As recorded from 3.7; 3.10 and 3.11 leave them."""
+    file = open_message(write(tmp_path, queue_file(sender=sender)), "active", ID)
+    assert file is not None
+    with file:
+        found = read_original(file, ID, "MAILER-DAEMON@h", threaded=False, release=(3, 7)).sender
+    assert found.encode("utf-8", "surrogateescape") == old
