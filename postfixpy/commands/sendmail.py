@@ -102,8 +102,6 @@ def _scan(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
 
     Nothing is said yet: the configuration that tells where the log goes is named by an option.
     """
-    from postfixpy.options import OptionError, parse
-
     found: list[tuple[str, str]] = []
     rest = list(arguments)
     while rest:
@@ -126,29 +124,25 @@ def _scan(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
             break
         if rest[0] == "--":
             return found, rest[1:]
-        takes_next = _needs_argument(rest[0])
-        try:
-            options, words = parse(rest[: 1 + takes_next], LETTERS)
-        except OptionError as error:
-            found.append((BAD, error.letter))
-            more = rest[0].partition(error.letter)[2]
-            rest[:1] = [f"-{more}"] if more else []
-            continue
-        assert not words
-        found += options
-        del rest[: 1 + takes_next]
+        _scan_word(rest, found)
     return found, rest
 
 
-def _needs_argument(word: str) -> bool:
-    """Whether the last letter of the option word `word` takes the next word as its argument."""
-    for position, letter in enumerate(word[1:], 1):
+def _scan_word(rest: list[str], found: list[tuple[str, str]]) -> None:
+    """Take one word of options, and the argument of its last one: getopt(3), which goes on behind a bad option."""
+    letters = rest.pop(0)[1:]
+    while letters:
+        letter, letters = letters[0], letters[1:]
         index = LETTERS.find(letter)
         if index < 0 or letter == ":":
-            return False
-        if LETTERS[index + 1 : index + 2] == ":":
-            return position == len(word) - 1
-    return False
+            found.append((BAD, letter))
+        elif LETTERS[index + 1 : index + 2] != ":":
+            found.append((letter, ""))
+        elif letters or rest:
+            found.append((letter, letters or rest.pop(0)))
+            return
+        else:
+            found.append((BAD, letter))
 
 
 def _tell_bad_option(name: str, letter: str) -> None:
