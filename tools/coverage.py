@@ -6,8 +6,9 @@
     tools/coverage.py --missing  print the parameters and texts without a scenario
 
 Parameters: a scenario counts for a parameter that its main.cf sets when its value matters, which is measured: the
-scenario is replayed without the parameter's lines, and something observable must change. Texts: every message in the
-client's source code, and the recordings of the real Postfix in which it stands.
+scenario is replayed without the parameter's lines, and something observable must change. Texts: every message in
+compat/messages.txt and in the client's source code, and the recordings of the real Postfix in which it stands.
+compat/elsewhere.txt says of what no scenario shows where else it is proved, and why.
 """
 
 import ast
@@ -19,6 +20,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from postfixpy.config import database
 from postfixpy.migrate import replay_smtp, scenario
@@ -26,6 +28,7 @@ from postfixpy.migrate import replay_smtp, scenario
 TOP = Path(__file__).resolve().parent.parent
 SCENARIOS = TOP / "compat/scenarios"
 MARKDOWN, JSON = TOP / "compat/COVERAGE.md", TOP / "compat/coverage.json"
+MESSAGES, ELSEWHERE = TOP / "compat/messages.txt", TOP / "compat/elsewhere.txt"
 SOURCES = ["smtp", "tls", "sasl", "ipc/disposition.py", "ipc/flush.py"]
 NOT_IN_A_DELIVERY = ["smtp/library.py", "smtp/memory.py"]
 SHARED = """
@@ -43,13 +46,16 @@ SHARED = """
     tls_required_enable tls_ssl_options use_srv_lookup
 """.split()  # noqa: SIM905  # a list of words reads better so
 """Parameters of the manual, and newer ones, that do not begin with smtp_ or lmtp_."""
+LIMITS = ["destination_concurrency_limit", "destination_recipient_limit"]
+"""The queue manager's, in the client's manual."""
 
 
 def parameters() -> list[str]:
     """The parameters that the client has, of all releases."""
     known = database().parameters
     own = [name for name in known if name.startswith(("smtp_", "lmtp_"))]
-    return sorted({*own, *SHARED})
+    limits = [f"{program}_{limit}" for program in ("smtp", "lmtp") for limit in LIMITS]
+    return sorted({*own, *limits, *SHARED})
 
 
 # What matters
@@ -62,9 +68,32 @@ def settings_of(main_cf: str) -> dict[str, str]:
     return {name: "".join(line for line in logical if line.partition("=")[0].strip() != name) for name in sorted(names)}
 
 
-def measure(path: Path) -> tuple[list[str], bool]:
-    """The parameters that matter in a scenario, and whether ours does what every recorded release did."""
+REFERENCE = re.compile(r"(?<=\$)([({]?)(\w+)")
+
+
+def variants(found: scenario.Scenario) -> Iterator[tuple[str, str]]:
+    """Each parameter that main.cf sets or refers to, and the text of main.cf without that."""
+    yield from settings_of(found.main_cf).items()
+    for name in sorted({match[2] for match in REFERENCE.finditer(found.main_cf)} & {*SHARED}):
+        # A name that is as long, so that no line is folded otherwise, and that nobody has.
+        nobody = "x" * len(name)
+        yield name, re.sub(rf"(?<=\$)([({{]?){name}\b", lambda m, new=nobody: m[1] + new, found.main_cf)
+
+
+class Measured(NamedTuple):
+    """The parameters that matter in a scenario; whether ours does what every recorded release did; whether only
+    processes can show that (tools/replay.py --live does)."""
+
+    matters: list[str]
+    identical: bool
+    live: bool
+
+
+def measure(path: Path) -> Measured:
+    """By replaying it."""
     found = scenario.read(path)
+    if found.only_live:
+        return Measured(found.live, True, True)
 
     def replay(release: str) -> str:
         with tempfile.TemporaryDirectory() as directory:
@@ -78,29 +107,37 @@ def measure(path: Path) -> tuple[list[str], bool]:
         return re.sub(r"^log warning: .*overriding earlier entry.*\n", "", text, flags=re.MULTILINE)
 
     ours = {release: replay(release) for release in found.recorded}
-    identical = ours == found.recorded
-    newest, main_cf = list(found.recorded)[-1], found.main_cf
-    matters = []
-    for name, without in settings_of(main_cf).items():
+    changed: dict[str, None] = {}
+    for name, without in list(variants(found)):
         found.main_cf = without
-        if observed(replay(newest)) != observed(ours[newest]):
-            matters.append(name)
-    return matters, identical
+        if any(observed(replay(release)) != observed(text) for release, text in reversed(ours.items())):
+            changed[name] = None
+    return Measured(list(changed), ours == found.recorded, False)
 
 
 # Texts
 
 
+def pattern_of(parts: list[str]) -> re.Pattern[str]:
+    """Text with something between its parts."""
+    return re.compile(".*".join(map(re.escape, parts)))
+
+
+def specified() -> dict[str, re.Pattern[str]]:
+    """The messages in compat/messages.txt."""
+    lines = [line for line in MESSAGES.read_text().splitlines() if line and not line.startswith("# ")]
+    return {line: pattern_of(re.split(r"<[A-Za-z_ ]+>", line)) for line in lines}
+
+
 def texts() -> dict[str, re.Pattern[str]]:
-    """The messages in the source code: as a template with # for what is filled in, and as a pattern."""
+    """The messages in the source code, with # for what is filled in."""
     out: dict[str, re.Pattern[str]] = {}
     for source in SOURCES:
         place = TOP / "postfixpy" / source
         for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
             if str(path.relative_to(TOP / "postfixpy")) not in NOT_IN_A_DELIVERY:
                 for template in templates(ast.parse(path.read_text())):
-                    parts = [re.escape(part) for part in template.split("#")]
-                    out[template] = re.compile(".*".join(parts))
+                    out[template] = pattern_of(template.split("#"))
     return out
 
 
@@ -122,48 +159,96 @@ def templates(tree: ast.Module) -> Iterator[str]:
 
 # The report
 
+Entry = dict[str, object]
 
-def report() -> dict[str, dict[str, dict[str, object]]]:
+
+def elsewhere() -> dict[str, tuple[str, str]]:
+    """compat/elsewhere.txt: of what no scenario shows, where it is proved, and why there. Raises ValueError."""
+    found = {}
+    for line in ELSEWHERE.read_text().splitlines():
+        if line and not line.startswith("#"):
+            name, _, rest = line.partition(" | ")
+            proof, _, why = rest.partition(" | ")
+            if proof != "-":
+                _check_proof(name, proof)
+            found[name] = (proof, why)
+    return found
+
+
+def _check_proof(name: str, proof: str) -> None:
+    """Whether the test or scenario is there. Raises ValueError."""
+    path, _, test = proof.partition("::")
+    if path.startswith("tests/"):
+        text = (TOP / path).read_text() if (TOP / path).exists() else ""
+        if not re.search(rf"^\s*(?:async )?def {test}\(", text, flags=re.MULTILINE):
+            raise ValueError(f"{ELSEWHERE.name}: {name}: no such test: {proof}")
+    elif not (SCENARIOS / f"{path}.txt").exists():
+        raise ValueError(f"{ELSEWHERE.name}: {name}: no such scenario: {proof}")
+
+
+def report() -> dict[str, dict[str, Entry]]:
     """What is proved, as data."""
     paths = [path for path in scenario.files([str(SCENARIOS)]) if scenario.read(path).recorded]
     names = {path: str(path.relative_to(SCENARIOS).with_suffix("")) for path in paths}
     with multiprocessing.get_context("fork").Pool() as pool:
         measured = dict(zip(paths, pool.imap(measure, paths, chunksize=4), strict=True))
     proofs: dict[str, list[str]] = defaultdict(list)
-    broken: set[str] = set()
-    for path, (matters, identical) in measured.items():
-        for name in matters:
+    for path, result in measured.items():
+        for name in result.matters:
             proofs[name].append(names[path])
-        if not identical:
-            broken.add(names[path])
-    shown: dict[str, list[str]] = {template: [] for template in sorted(texts())}
-    patterns = texts()
-    for path in paths:
-        recorded = "\n".join({*scenario.read(path).recorded.values()})
-        for template, pattern in patterns.items():
-            if max(template.split("#"), key=len) in recorded and pattern.search(recorded):
-                shown[template].append(names[path])
+    recorded = {path: "\n".join({*scenario.read(path).recorded.values()}) for path in paths}
+    broken = {names[path] for path, result in measured.items() if not result.identical}
+    live = {names[path] for path, result in measured.items() if result.live}
+    others = elsewhere()
 
-    def entry(found: list[str]) -> dict[str, object]:
-        return {"scenarios": found, "identical": not broken.intersection(found) if found else None}
+    def entry(name: str, found: list[str]) -> Entry:
+        proof, why = others.pop(name, ("", ""))
+        if why and found:
+            raise ValueError(f"{ELSEWHERE.name}: {name} has scenarios")
+        same: object = not broken.intersection(found) if found else None
+        out: Entry = {"scenarios": found, "identical": "live" if same and live.issuperset(found) else same}
+        return out | ({"elsewhere": proof, "why": why} if why else {})
 
-    return {
-        "parameters": {name: entry(proofs.get(name, [])) for name in parameters()},
-        "other parameters": {name: entry(found) for name, found in sorted(proofs.items()) if name not in parameters()},
-        "texts": {template: entry(found) for template, found in shown.items()},
+    def shown(patterns: dict[str, re.Pattern[str]]) -> dict[str, Entry]:
+        return {
+            text: entry(text, [names[path] for path in paths if pattern.search(recorded[path])])
+            for text, pattern in sorted(patterns.items())
+        }
+
+    data = {
+        "parameters": {name: entry(name, proofs.get(name, [])) for name in parameters()},
+        "other parameters": {
+            name: entry(name, found) for name, found in sorted(proofs.items()) if name not in parameters()
+        },
+        "messages": shown(specified()),
+        "texts": shown(texts()),
     }
+    if others:
+        raise ValueError(f"{ELSEWHERE.name}: nothing is called {min(others)}")
+    return data
 
 
-def rows(entries: dict[str, dict[str, object]], code: str = "`") -> Iterator[str]:
+def rows(entries: dict[str, Entry]) -> Iterator[str]:
     for name, entry in entries.items():
         found = entry["scenarios"]
         assert isinstance(found, list)
-        proof = f"{len(found)}: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}" if found else "**none**"
-        same = {None: "", True: "yes", False: "**no**"}[entry["identical"]]  # type: ignore[index]  # one of these
-        yield f"| {code}{name.replace('|', '&#124;')}{code} | {proof} | {same} |"
+        if found:
+            proof = f"{len(found)}: {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+        else:
+            proof = "; ".join(str(entry[key]) for key in ("elsewhere", "why") if entry.get(key, "-") != "-")
+        same = {None: "", True: "yes", False: "**no**", "live": "live"}[entry["identical"]]  # type: ignore[index]  # one of these
+        yield f"| `{name.replace('|', '&#124;')}` | {proof or '**none**'} | {same} |"
 
 
-def markdown(data: dict[str, dict[str, dict[str, object]]]) -> str:
+TABLES = {
+    "parameters": ("Parameters", "Parameter"),
+    "other parameters": ("Parameters of other programs that matter in scenarios", "Parameter"),
+    "messages": ("Messages of Postfix, by its specification (compat/messages.txt)", "<x> stands for what is filled in"),
+    "texts": ("Messages in our source code", "# stands for what is filled in"),
+}
+
+
+def markdown(data: dict[str, dict[str, Entry]]) -> str:
     """The report for people."""
     out = [
         "# What the recorded scenarios prove",
@@ -171,32 +256,26 @@ def markdown(data: dict[str, dict[str, dict[str, object]]]) -> str:
         "Generated by tools/coverage.py. Do not edit. `compat/coverage.json` has all scenarios of each row.",
         "",
         "A scenario counts for a parameter when its value matters: replayed without it, something observable changes.",
-        '"Identical": ours does in all of these scenarios what every recorded release of Postfix did.',
+        '"Identical": ours does in all of these scenarios what every recorded release of Postfix did; "live": that is',
+        "seen between processes only (`make compat-live`). What no scenario can show is in `compat/elsewhere.txt`,",
+        "with the test that shows it and the reason.",
         "",
     ]
-    for title, key in (("Parameters", "parameters"), ("Messages of the client", "texts")):
+    for key, (title, head) in TABLES.items():
         entries = data[key]
         proved = sum(bool(entry["scenarios"]) for entry in entries.values())
-        out += [f"## {title}", "", f"{proved} of {len(entries)} have a scenario.", ""]
-        out += [
-            f"| {title[:-1] if key == 'parameters' else '# stands for what is filled in'} | scenarios | identical |"
-        ]
-        out += ["|---|---|---|", *rows(entries), ""]
-        if key == "parameters":
-            out += [
-                "Parameters of other programs that matter in scenarios:",
-                "",
-                "| Parameter | scenarios | identical |",
-            ]
-            out += ["|---|---|---|", *rows(data["other parameters"]), ""]
+        others = sum("why" in entry for entry in entries.values())
+        out += [f"## {title}", "", f"{proved} of {len(entries)} have a scenario; {others} are shown elsewhere.", ""]
+        out += [f"| {head} | scenarios | identical |", "|---|---|---|", *rows(entries), ""]
     return "\n".join(out)
 
 
 def main() -> int:
     data = report()
     if "--missing" in sys.argv[1:]:
-        for key in ("parameters", "texts"):
-            print(*(name for name, entry in data[key].items() if not entry["scenarios"]), sep="\n")
+        for key in TABLES:
+            missing = [n for n, entry in data[key].items() if not entry["scenarios"] and "why" not in entry]
+            print(f"== {key}", *missing, sep="\n")
         return 0
     files = {MARKDOWN: markdown(data), JSON: json.dumps(data, indent=1) + "\n"}
     if "--check" in sys.argv[1:]:

@@ -102,7 +102,7 @@ REPLY_TOKENS = [
 def make_client() -> Settings:
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "main.cf").write_text("myhostname = client.example\nsmtp_discard_ehlo_keywords = dsn\n")
-        return Settings(config.load(directory).view(process_name="smtp"), own=["127.0.0.1"])
+        return Settings(config.load(directory).view(process_name="smtp"), interfaces=["127.0.0.1"])
 
 
 CLIENT = make_client()

@@ -6,8 +6,8 @@
     tools/replay.py --release 3.11 ...        one release; without it all that are recorded
 
 A difference is a ladder (postfixpy.migrate.ladder): what was recorded and what ours did side by side. --live needs root
-(tools/record_smtp.py says why); in memory nothing is needed, and the scenarios may lie anywhere. The exit status is 1
-when something differs.
+(tools/record_smtp.py says why); in memory nothing is needed, and the scenarios may lie anywhere. What only processes
+can show (``== live`` in a scenario) is left out in memory. The exit status is 1 when something differs.
 """
 
 import argparse
@@ -60,11 +60,12 @@ def main() -> int:
     parser.add_argument("--live", action="store_true", help="our program as a process, over real sockets")
     parser.add_argument("-j", type=int, default=4, metavar="N", help="runs at a time with --live (4)")
     options = parser.parse_args()
+    found = {path: scenario.read(path) for path in scenario.files(options.files)}
     recorded = {
         (path, release): text
-        for path in scenario.files(options.files)
-        for release, text in scenario.read(path).recorded.items()
-        if not options.release or release in options.release
+        for path, content in found.items()
+        for release, text in content.recorded.items()
+        if (not options.release or release in options.release) and (options.live or not content.only_live)
     }
     if not recorded:
         raise SystemExit("no recordings there")

@@ -6,6 +6,8 @@ services can look at one of it under their own overrides.
 
 from __future__ import annotations
 
+import os
+
 from postfixpy.config.main_cf import configuration_directory, read_settings
 from postfixpy.config.master_cf import RowDefaults, read_master
 from postfixpy.config.parameters import database
@@ -77,7 +79,9 @@ class Configuration:
         process = process_name or (entry.process_name if entry is not None else "")
         service = service_name or (entry.name if entry is not None else "")
         built_in = {}
-        if process:
+        if process_name:
+            built_in["process_id"] = str(os.getpid())  # main.cf cannot set it, nor the service's name
+        if process and "process_name" not in self.settings.values:
             built_in["process_name"] = process
         if service and self.database.release >= (3, 3):
             built_in["service_name"] = service
@@ -85,8 +89,11 @@ class Configuration:
         return View(self, settings, entry=entry, built_in=built_in, lmtp=lmtp or process == "lmtp")
 
 
-def load(directory: str | None = None, *, release: str | None = None, profile: str | None = None) -> Configuration:
-    """Read the configuration in `directory` ($MAIL_CONFIG, /etc/postfix).
+def load(
+    directory: str | None = None, *, release: str | None = None, profile: str | None = None, process_name: str = ""
+) -> Configuration:
+    """Read the configuration in `directory` ($MAIL_CONFIG, /etc/postfix), for a program whose process_name is known
+    before (main.cf can set another, with a warning).
 
     `release` is a Postfix release such as "3.7" ($POSTFIXPY_VERSION, 3.11); `profile` is "upstream" or "debian"
     (that of the machine). Raises FatalError with Postfix's text if main.cf cannot be read or is malformed, or for
@@ -94,5 +101,6 @@ def load(directory: str | None = None, *, release: str | None = None, profile: s
     """
     path = configuration_directory(directory)
     parameters = database(release or "", profile or "")
-    settings = read_settings(f"{path}/main.cf", parameters.release, {"config_directory": path})
+    preset = {"config_directory": path} | ({"process_name": process_name} if process_name else {})
+    settings = read_settings(f"{path}/main.cf", parameters.release, preset)
     return Configuration(path, settings, parameters)

@@ -18,7 +18,7 @@ from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_DOMAIN = "localdomain"
 _RTM_GETLINK, _RTM_NEWLINK, _RTM_GETADDR, _RTM_NEWADDR = 18, 16, 22, 20
@@ -109,6 +109,17 @@ def interface_addresses() -> list[InterfaceAddress]:
     return addresses
 
 
+def interfaces_of(addresses: Iterable[str]) -> list[InterfaceAddress]:
+    """Network interfaces with these addresses, each a network of its own."""
+    import _socket as socket
+
+    found = []
+    for text in addresses:
+        family, prefix = (socket.AF_INET6, 128) if ":" in text else (socket.AF_INET, 32)
+        found.append(InterfaceAddress(family, socket.inet_pton(family, text), prefix))
+    return found
+
+
 @cache
 def protocol_families(inet_protocols: str) -> frozenset[int]:
     """Address families for an inet_protocols value, without those that the kernel lacks, of which it warns once.
@@ -135,13 +146,18 @@ def protocol_families(inet_protocols: str) -> frozenset[int]:
     return frozenset(families)
 
 
-def own_addresses(inet_interfaces: str, families: frozenset[int]) -> list[InterfaceAddress]:
-    """The addresses that this mail system receives mail on (own_inet_addr(3)). Raises FatalError."""
+def own_addresses(
+    inet_interfaces: str, families: frozenset[int], interfaces: list[InterfaceAddress] | None = None
+) -> list[InterfaceAddress]:
+    """The addresses that this mail system receives mail on (own_inet_addr(3)), of those of its network interfaces, by
+    default the machine's. Raises FatalError."""
     import _socket as socket
 
     if not families:
         return []
-    local = [address for address in interface_addresses() if address.family in families]
+    if interfaces is None:
+        interfaces = interface_addresses()
+    local = [address for address in interfaces if address.family in families]
     if not local:
         raise FatalError("could not find any active network interfaces")
     if inet_interfaces == "all":

@@ -178,6 +178,9 @@ class Resolver:
                 return
             if reply.rcode != message.NOERROR or not reply.answers:
                 why = _no_answer(reply.rcode)[0]
+        if why:
+            record = f"name={name} type={type_text.upper()}"
+            why = f"Host or domain name not found. Name service error for {record}: {why}"
         log.warning("DNSSEC validation may be unavailable")
         if why:
             log.warning(f"reason: dnssec_probe '{probe}' received no response: {why}")

@@ -24,6 +24,21 @@ Value = str | int | bytes
 class ProtocolError(PostfixError):
     """The peer broke the protocol, hung up or was too slow. str() is Postfix's warning text."""
 
+    @property
+    def reason(self) -> str:
+        """The same, as the reason in a sentence about a service."""
+        return str(self)
+
+
+class TooSlow(ProtocolError):
+    """The time limit passed. `announced`: the peer had said which protocol it speaks, or need not."""
+
+    announced = True
+
+    @property
+    def reason(self) -> str:
+        return "Connection timed out" if self.announced else "Application error"
+
 
 def encode_text(text: str) -> bytes:
     """`text` as it travels: UTF-8, with undecodable bytes restored."""

@@ -10,12 +10,11 @@ protocol. What went wrong is logged with Postfix's text; what False means for th
 
 from dataclasses import dataclass
 
-from postfixpy import log
 from postfixpy.mail.delivery import Recipient
 from postfixpy.mail.dsn import DSN
 
-from .attributes import ProtocolError, encode
-from .channel import connect
+from .attributes import encode
+from .channel import command
 from .message import Message, Release, attribute
 
 PROTOCOL = "delivery_status_protocol"
@@ -117,20 +116,8 @@ async def request(path: str, message: Message, *, timeout: float = 3600.0, relea
     mail system). Never raises for a service that
     fails: that is False, after a warning.
     """
-    try:
-        channel = await connect(path, timeout=timeout, release=release)
-    except OSError as error:
-        log.warning(f"connect to {path}: {error.strerror or 'Connection timed out'}")
-        return False
-    try:
-        await channel.read_announcement(PROTOCOL)
-        channel.send_message(message)
-        return (await channel.read(Status)).status == 0
-    except (ProtocolError, OSError) as error:
-        log.warning(str(error))
-        return False
-    finally:
-        channel.close()
+    found = await command(path, PROTOCOL, message, Status, timeout=timeout, release=release)
+    return found is not None and found.status == 0
 
 
 async def append(

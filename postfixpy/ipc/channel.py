@@ -10,7 +10,9 @@ import os
 import socket
 from typing import TypeVar
 
-from .attributes import Pair, ProtocolError, Value, encode, parse
+from postfixpy import log
+
+from .attributes import Pair, ProtocolError, TooSlow, Value, encode, parse
 from .message import Message, Release, check_announcement, is_silent, system_release
 
 M = TypeVar("M", bound=Message)
@@ -108,7 +110,7 @@ class Channel(asyncio.Protocol):
             async with asyncio.timeout(self.timeout):
                 await self._waiter
         except TimeoutError:
-            raise ProtocolError(f"timeout on {self.peer} while {doing}") from None
+            raise TooSlow(f"timeout on {self.peer} while {doing}") from None
         finally:
             self._waiter = None
 
@@ -141,7 +143,12 @@ class Channel(asyncio.Protocol):
         """
         if is_silent(protocol, self.release):
             return []
-        return check_announcement(await self.read_list(), protocol, self.release, self.peer)
+        try:
+            pairs = await self.read_list()
+        except TooSlow as error:
+            error.announced = False
+            raise
+        return check_announcement(pairs, protocol, self.release, self.peer)
 
     async def read_bytes(self) -> bytes:
         """Whatever has arrived, at least one byte; b"" at end of input. For streams of queue-file records."""
@@ -305,6 +312,29 @@ async def connect(
         lambda: Channel(path, timeout=timeout, release=release), client
     )
     return channel
+
+
+async def command(
+    path: str, protocol: str, message: Message, answer: type[M], *, timeout: float, release: Release | None = None
+) -> M | None:
+    """One request to a service on a connection of its own (mail_command_client(3)); None, after a warning, when there
+    is no answer within `timeout` seconds. Never raises for a service that fails."""
+    try:
+        channel = await connect(path, timeout=timeout, release=release)
+    except OSError as error:
+        log.warning(f"connect to {path}: {error.strerror or 'Connection timed out'}")
+        return None
+    try:
+        await channel.read_announcement(protocol)
+        channel.send_message(message)
+        return await channel.read(answer)
+    except TooSlow as error:
+        log.warning(f"{'write/read' if error.announced else 'write'} {path} socket: Connection timed out")
+    except (ProtocolError, OSError) as error:
+        log.warning(str(error))
+    finally:
+        channel.close()
+    return None
 
 
 async def _connect_socket(path: str, timeout: float) -> socket.socket:

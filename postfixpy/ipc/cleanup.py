@@ -220,6 +220,16 @@ def filter_flag(view: "View", source: str) -> int:
     return FLAGS_FILTER_ALL if source in ("bounce", "notify") and source in classes else 0
 
 
+def flags_of(view: "View", source: str, sendopts: int = 0) -> int:
+    """What cleanup is asked to do with a message of our own; see `post_mail`."""
+    flags = FLAGS_INTERNAL | filter_flag(view, source) | autodetect_flag(view, source)
+    if sendopts & 1:
+        flags |= FLAG_SMTPUTF8
+    if sendopts & 32:
+        flags |= FLAG_REQUIRETLS
+    return flags
+
+
 async def post_mail(
     view: "View",
     sender: str,
@@ -237,11 +247,7 @@ async def post_mail(
     `source` is the kind of mail: "bounce", "notify", "verify". Addresses in internal form. `now`: seconds. Raises
     OSError or ProtocolError (FatalError with `wait`) when there is no cleanup service to talk to.
     """
-    flags = FLAGS_INTERNAL | filter_flag(view, source) | autodetect_flag(view, source)
-    if sendopts & 1:
-        flags |= FLAG_SMTPUTF8
-    if sendopts & 32:
-        flags |= FLAG_REQUIRETLS
+    flags = flags_of(view, source, sendopts)
     path = f"public/{view.cleanup_service_name}"
     submission = await Submission.open(path, flags, wait=wait, timeout=view.ipc_timeout)
     date = mail_date(now)

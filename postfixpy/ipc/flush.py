@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from postfixpy import log
 
-from .attributes import ProtocolError, encode
+from .attributes import encode
 from .message import Message
 
 if TYPE_CHECKING:
@@ -65,22 +65,10 @@ class Status(Message):
 
 async def request(path: str, message: Message, *, timeout: float = 3600.0) -> int:
     """Send one request to the service at `path`; its answer, FAIL (after a warning) when it has none."""
-    from .channel import connect
+    from .channel import command
 
-    try:
-        channel = await connect(path, timeout=timeout)
-    except OSError as error:
-        log.warning(f"connect to {path}: {error.strerror or 'Connection timed out'}")
-        return FAIL
-    try:
-        await channel.read_announcement(PROTOCOL)
-        channel.send_message(message)
-        return (await channel.read(Status)).status
-    except (ProtocolError, OSError) as error:
-        log.warning(str(error))
-        return FAIL
-    finally:
-        channel.close()
+    found = await command(path, PROTOCOL, message, Status, timeout=timeout)
+    return FAIL if found is None else found.status
 
 
 class FlushClient:

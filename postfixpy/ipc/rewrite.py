@@ -229,8 +229,9 @@ class RewriteClient:
                 if reused:
                     continue  # the service hung up while we were idle; nothing is wrong
                 count += 1
+                reason = error.strerror if isinstance(error, OSError) else error.reason
                 if count > 1:
-                    log.warning(f"problem talking to service {self.path.rpartition('/')[2]}: {error}")
+                    log.warning(f"problem talking to service {self.path.rpartition('/')[2]}: {reason}")
             except asyncio.CancelledError:
                 self.close()  # the answer would be taken for that of the next question
                 raise

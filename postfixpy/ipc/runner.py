@@ -107,7 +107,7 @@ def _configure(options: Options) -> "tuple[Configuration, View, int]":
     """The configuration, this service's view of it, and the number of sessions that its row in master.cf allows."""
     from postfixpy import config as room
 
-    config = room.load()
+    config = room.load(process_name=options.program)
     view = config.view(overrides=options.overrides, process_name=options.program, service_name=options.service)
     startup.check(view)
     if options.alone or options.stand_alone:

@@ -233,6 +233,8 @@ async def _receive(channel: Channel) -> int:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
+    if isinstance(error, ProtocolError):
+        return error.reason
     return str(error) or "Connection timed out"
 
 

@@ -118,7 +118,7 @@ class VerifyClient:
                 except (ProtocolError, OSError) as error:
                     self.close()
                     if tries > 1:
-                        reason = error.strerror if isinstance(error, OSError) else str(error)
+                        reason = error.strerror if isinstance(error, OSError) else error.reason
                         log.warning(f"problem talking to service {self.path.rpartition('/')[2]}: {reason}")
                     await self._sleep(1)
                 else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from postfixpy import config, log
 from postfixpy.errors import FatalError
+from postfixpy.ipc.cleanup import flags_of
 from postfixpy.ipc.disposition import Disposition, Reporter
 from postfixpy.ipc.flush import FlushClient
 from postfixpy.ipc.rewrite import LOCAL
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 START = 1_000_000_000
 TIME_LIMIT = 20.0
 """Seconds that the queue manager of a scenario waits for the result of a request; then it ends the program."""
+LOOPBACK = ["127.0.0.1", "::1"]
+"""The addresses of a scenario's network interface."""
 LINE_LIMIT = 2048
 """Longest record of content, as cleanup writes them (line_length_limit)."""
 
@@ -56,12 +59,17 @@ def request_of(scenario: Scenario, number: int = 0) -> DeliveryRequest:
             request.recipients.append(_recipient(value, len(request.recipients) + 1))
         elif name == "age":  # seconds before the message became active
             request.stats.incoming_arrival = start - int(value) * 1_000_000
-        elif name not in ("program", "words", "end"):
+        elif name not in ("program", "words", "end", "after", "cut"):
             kind = type(getattr(request, name))
             setattr(request, name, int(value, 0) if kind is int else value)
     if not request.recipients:
         request.recipients.append(Recipient("rcpt@server.example", "", 1))
     return request
+
+
+def after(scenario: Scenario, number: int) -> float:
+    """Seconds between the request before and this one."""
+    return sum(float(value) for name, value in scenario.requests[number] if name == "after")
 
 
 def _recipient(text: str, offset: int) -> Recipient:
@@ -209,7 +217,7 @@ def replay(scenario: Scenario, directory: str, release: str) -> str:
         text = render([], lines, [], "result none", [])
     finally:
         log.set_sink(previous)
-    return text.replace(directory, "$queue/etc")
+    return scenario.select(text.replace(directory, "$queue/etc"))
 
 
 class _Backwards(random.Random):
@@ -221,7 +229,7 @@ class _Backwards(random.Random):
 
 
 def _replay(scenario: Scenario, directory: str, release: str, program: str, lines: list[str]) -> str:
-    configuration = config.load(directory, release=release, profile="debian")
+    configuration = config.load(directory, release=release, profile="debian", process_name=program)
     view = configuration.view(process_name=program, service_name=program)
     words = scenario.value("words").split()
     reporter = _Reporter.make(view)
@@ -230,7 +238,7 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         lmtp=program == "lmtp",
         service=program,
         words=words,
-        own=["127.0.0.1", "::1"],
+        interfaces=LOOPBACK,
         rng=_Backwards(0),
         tls=scenario.tlsmgr,
     )
@@ -251,7 +259,8 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         outcomes.append(outcome)
         done += marked
     for found in memory.notices:
-        lines += show_notice(notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp))
+        text = notice.compose(settings.view, found.peer, found.transcript, lmtp=settings.lmtp)
+        lines += show_notice([f"flags={flags_of(view, 'notify')}", *text])
     for passed in memory.passed:
         reporter.told.append(f"pass {passed.transport} {passed.nexthop} {passed.recipient.address}")
     asked = [show_told("rewrite", LOCAL, address) for address in memory.rewritten]
@@ -272,6 +281,8 @@ def _deliver(
         return finish(disposition.dispose(outcome))
 
     memory.dispose = dispose
+    memory.clock.deadline = float("inf")
+    memory.clock.now += after(scenario, number)
     records = records_of(scenario.message, scenario.value("end", "X"))
     delivery = Delivery(settings, request, ListSource(records), memory.clock)
     memory.clock.deadline = memory.clock.now + TIME_LIMIT

@@ -12,6 +12,9 @@ A file begins with a sentence for people, then has sections, each introduced by 
     == message [N]          the content of the message, its last line N times; without it a short one
     == master.cf, submission, command    for whole mail systems: see tools/recorder/systems.py
     == releases RELEASE...  only these releases can do it; without it every release
+    == compare WORD...      only these observables are recorded and compared: first words of their lines, as wire, log,
+                            bounce, defer, trace, verify, flush, notice, tlsrpt, result, done; without it all
+    == live PARAMETER...    only between processes: not replayed in memory; of these parameters the value matters
     == recorded RELEASE...  what the real program of these releases did: wire, log, reports, result, queue-file marks
 
 Steps of a server:
@@ -30,7 +33,10 @@ The files of compat/certificates are in ``$config_directory/certificates``. The 
 plaintext, and what the server saw of a handshake in square brackets.
 
 Addresses of 192.0.2.0/24 swallow what is sent to them. In a request ``program``, ``words`` (arguments in master.cf),
-``age`` (seconds since the message arrived) and ``end`` (the record behind the content, X) are not fields of it.
+``age`` (seconds since the message arrived), ``after`` (seconds since the request before), ``end`` (the record behind
+the content, X) and ``cut`` (bytes that the queue file lacks at its end) are not fields of it.
+
+The service ``deaf`` accepts connections and says nothing; tools/recorder/services.py has more of this kind.
 """
 
 import re
@@ -60,6 +66,10 @@ fast_flush_domains =
 
 CERTIFICATES = Path(__file__).resolve().parents[2] / "compat/certificates"
 """What servers and clients of scenarios have; tools/make_certificates.py makes them."""
+OBSERVABLES = frozenset(
+    "wire log notice rewrite bounce defer trace verify flush pass tlsrpt result done".split()  # noqa: SIM905  # shorter
+)
+"""First words of the lines of a recording."""
 QUEUE_ID = "3A1B2C3D4E"
 DEFAULT_MESSAGE = "Subject: test\n\nhello\n"
 
@@ -88,6 +98,9 @@ class Scenario:
     steps: list[tuple[str, list[str]]] = field(default_factory=list)
     releases: list[str] = field(default_factory=list)
     tlsmgr: bool = True
+    compared: list[str] = field(default_factory=list)
+    only_live: bool = False
+    live: list[str] = field(default_factory=list)
     recorded: dict[str, str] = field(default_factory=dict)
 
     def value(self, name: str, default: str = "") -> str:
@@ -102,6 +115,18 @@ class Scenario:
     def wants(self, release: str) -> bool:
         """Whether the scenario is for a release."""
         return not self.releases or release in self.releases
+
+    def select(self, text: str) -> str:
+        """Of all observables of a run, as text, those that are compared."""
+        if not self.compared:
+            return text
+        out, chosen = [], False
+        for line in text.splitlines(keepends=True):
+            if not line.startswith(("|", "--")):  # else it is of the wire above
+                chosen = line.split(maxsplit=1)[0].rstrip(":") in self.compared
+            if chosen:
+                out.append(line)
+        return "".join(out)
 
 
 def parse(text: str) -> Scenario:
@@ -144,6 +169,12 @@ def parse(text: str) -> Scenario:
             scenario.steps.append((kind, argument.split() if kind == "command" else lines))
         elif kind == "releases":
             scenario.releases = argument.split()
+        elif kind == "compare":
+            scenario.compared = argument.split()
+            if unknown := set(scenario.compared) - OBSERVABLES:
+                raise ValueError(f"unknown observable: {min(unknown)}")
+        elif kind == "live":
+            scenario.only_live, scenario.live = True, argument.split()
         elif kind == "recorded":
             scenario.recorded |= dict.fromkeys(argument.split(), body.strip("\n") + "\n")
         else:
@@ -233,7 +264,7 @@ _SHOWN = 1900
 
 
 _LIBRARY = re.compile(
-    r"dns_query: |dns_get_answer: |lookup \S+ type |global TLS level: |ctable_locate: |vstream_tweak_tcp: |fd=[0-9]+: "
+    r"dns_query: |dns_get_answer: |lookup \S+ type |global TLS level: |ctable_locate: |vstream_\w+: |fd=[0-9]+: "
     r"|name_mask: |connect to subsystem |private/\S+ socket: |input attribute |send attr |hbc_|mime_|smtp_map11|"
     r"auto_clnt_|event_|maps_find: |dict_|match_|rewrite_clnt|been_here|mail_addr_|post_mail|rec_"
 )

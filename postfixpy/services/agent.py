@@ -7,6 +7,8 @@ restarted meanwhile starts the same delivery; delivers; reports; and waits for t
 A subclass writes `deliver`. What happens when it fails:
 
     FatalError                no final status; the process ends, the queue manager defers and lets the transport rest
+    daemon_timeout passes     no final status: the queue manager defers and lets the transport rest, as when Postfix's
+    watchdog(3) ends the process
     any other exception       a bug: every recipient that nothing was said about is deferred (4.3.0), and the log
     says where
 
@@ -32,6 +34,9 @@ from postfixpy.mail.queue import Queue, QueueFile, lock
 
 MAX_RECIPIENTS = 1_000_000
 """Recipients of one request. The queue manager's limit is the transport's destination_recipient_limit."""
+
+LEAST = 3.0
+"""Seconds that a request may take at least, whatever daemon_timeout says: Postfix's watchdog(3) counts three."""
 
 
 @dataclass(slots=True)
@@ -92,7 +97,12 @@ class DeliveryAgent(Service):
         status = -1
         if job is not None:
             with job.file:
-                status = await self._deliver(job)
+                try:
+                    async with asyncio.timeout(max(LEAST, self.watchdog_time())):
+                        status = await self._deliver(job)
+                except TimeoutError:
+                    log.fatal("watchdog timeout")
+                    return
         channel.send_message(delivery.Result.of(job.hop if job is not None else None, status))
         await channel.wait_closed_by_peer()
 

@@ -4,7 +4,8 @@ The program's name chooses the mode (spec/smtp-client.md 2.1). The client itself
 to the mail system: requests come from the queue manager, outcomes go to the disposition.
 
 Differs from Postfix: one process serves many requests at once, so connections are kept in the process, and go to
-scache(8) only when the process ends (`lending`); names, labels and time limits are the same.
+scache(8) only when the process ends (`lending`); names, labels and time limits are the same. A cleanup service that
+says nothing ends no process: the postmaster goes without the notice.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from postfixpy.dns.lookup import Resolver
 from postfixpy.dns.stub import Stub
 from postfixpy.errors import FatalError
 from postfixpy.ipc import delivery
-from postfixpy.ipc.attributes import ProtocolError
+from postfixpy.ipc.attributes import ProtocolError, TooSlow
 from postfixpy.ipc.channel import connect
 from postfixpy.ipc.cleanup import post_mail
 from postfixpy.ipc.disposition import Reporter
@@ -131,7 +132,9 @@ class Smtp(DeliveryAgent):
                 submission.line(line)
             await submission.finish()
         except (OSError, ProtocolError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            if isinstance(error, OSError):
+                log.warning(f"connect to public/{view.cleanup_service_name}: {error.strerror}")
+            reason = error.strerror if isinstance(error, OSError) else error.reason
             log.warning(f"postmaster notify: {reason}")
 
 
@@ -157,7 +160,8 @@ async def hand_over(job: Job, effect: effects.PassOn, timeout: float) -> int:
         channel.write(delivery.pack(request, channel.release))
         result = await channel.read(delivery.Result)
     except ProtocolError as error:
-        log.warning(str(error))
+        slow = isinstance(error, TooSlow) and not error.announced
+        log.warning(f"{path} socket: {'bad write: Connection timed out' if slow else 'malformed response'}")
         dsn = DSN("4.3.0", reason=text)
         return await job.disposition.defer(Outcome(effect.recipient, "deferred", dsn, stats=job.request.stats))
     finally:

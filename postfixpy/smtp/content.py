@@ -244,8 +244,9 @@ def _send_processed(d: Delivery, s: Session, lines: Lines, machine: MimeMachine)
 
 
 def _process(d: Delivery, lines: Lines, events: Iterator[Event]) -> Run[None]:
-    """What becomes of headers and body lines on their way out."""
+    """What becomes of headers and body lines on their way out. A problem counts when its record has been dealt with."""
     body_checks = d.settings.body_checks
+    problems = 0
     for event in events:
         if isinstance(event, BodyEvent):
             if body_checks is None:
@@ -255,7 +256,9 @@ def _process(d: Delivery, lines: Lines, events: Iterator[Event]) -> Run[None]:
         elif isinstance(event, HeaderEvent):
             yield from _header(d, lines, event)
         elif isinstance(event, ErrorEvent):
-            raise ContentProblem(problem_text(event.problem))
+            problems |= event.problem
+    if problems:
+        raise ContentProblem(problem_text(problems))
 
 
 def _checked_line(d: Delivery, lines: Lines, event: BodyEvent, maps: Maps) -> Run[None]:

@@ -32,6 +32,12 @@ from .sts_store import FetchError, Policies
 T = TypeVar("T")
 
 
+BUFFERED = 1 << 20
+"""Bytes that are on their way when a server hangs up: who writes more notices."""
+SYSTEM_LIMIT = 127.0
+"""Seconds after which Linux gives up connecting."""
+
+
 class TimeUp(BaseException):
     """The clock has reached its deadline. Not an Exception: nothing in the client may catch it."""
 
@@ -175,6 +181,10 @@ class Peer:
 
     def _send(self, data: bytes) -> None:
         """Raises StreamError when the server has hung up."""
+        if len(data) > BUFFERED:
+            for start in range(0, len(data), BUFFERED):
+                self._send(data[start : start + BUFFERED])
+            return
         if self._pace:
             self.clock.now += len(data) * self._pace
             self._input += data
@@ -365,7 +375,7 @@ class Network:
             if request.must_bind:
                 raise effects.BindError
         if request.address.startswith("192.0.2."):
-            self.clock.now += request.limit
+            self.clock.now += request.limit or SYSTEM_LIMIT
             raise ConnectError("Connection timed out")
         host = f"[{request.address}]" if request.family == 6 else request.address
         name = f"{host}:{request.port}" if request.family else request.address

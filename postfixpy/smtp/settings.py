@@ -40,9 +40,9 @@ _LIST = re.compile(r"[ \t\r\n,]+")
 class Settings:
     """The client's configuration.
 
-    `service` is the name in master.cf; `flags` are the letters of its flags= attribute; `own` are the system's
-    addresses in text form, by default those of inet_interfaces; `rng` orders equal addresses. Without `tls`
-    the TLS engine is unavailable.
+    `service` is the name in master.cf; `flags` are the letters of its flags= attribute; `interfaces` are
+    the addresses of the machine's network interfaces in text form, by default what they are; `rng` orders equal
+    addresses. Without `tls` the TLS engine is unavailable.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Settings:
         lmtp: bool = False,
         service: str = "smtp",
         words: Sequence[str] = (),
-        own: Iterable[str] | None = None,
+        interfaces: Iterable[str] | None = None,
         rng: random.Random | None = None,
         tls: bool = True,
     ) -> None:
@@ -75,8 +75,9 @@ class Settings:
         self.notice_classes = parse_classes(view.notify_classes) & {"protocol", "data"}
         self.trace_directory: str = view.text(TRACE_PARAMETER)
         self.families = self._families()
-        self._own = frozenset(own) if own is not None else None
-        self._proxies = frozenset(word.strip("[]") for word in _LIST.split(view.proxy_interfaces))
+        self._interfaces = interfaces
+        self._own: frozenset[str] | None = None
+        self._proxies: frozenset[str] = frozenset()
         self._set_dns()
         self._set_tls(tls)
         self._open_tables()
@@ -245,16 +246,23 @@ class Settings:
     def is_own(self, address: str) -> bool:
         """Whether an address is one of this system's: inet_interfaces, proxy_interfaces."""
         if self._own is None:
-            self._own = frozenset(self._own_addresses())
+            self._find_own()
+            assert self._own is not None
         return address in self._own or address in self._proxies
 
-    def _own_addresses(self) -> list[str]:
-        import socket
+    def _find_own(self) -> None:
+        """Raises FatalError."""
+        from socket import inet_ntop
 
-        from postfixpy.config.host import own_addresses, protocol_families
+        from postfixpy.config import host
 
-        families = protocol_families(self.view.inet_protocols)
-        return [socket.inet_ntop(a.family, a.address) for a in own_addresses(self.view.inet_interfaces, families)]
+        view = self.view
+        families = host.protocol_families(view.inet_protocols)
+        interfaces = None if self._interfaces is None else host.interfaces_of(self._interfaces)
+        own = host.own_addresses(view.inet_interfaces, families, interfaces)
+        self._own = frozenset(inet_ntop(found.family, found.address) for found in own)
+        proxies = host.proxy_addresses(view.proxy_interfaces, families)
+        self._proxies = frozenset(inet_ntop(family, address) for family, address in proxies)
 
     def own_single(self, family: int) -> str:
         """The system's only address of a family, to connect from; "" when there is no single one, or it is loopback."""

@@ -30,7 +30,9 @@ def finger(tmp_path: Path, lines: list[str], zone: list[str], script: list[str],
         "smtp_dns_support_level = dnssec\nsmtp_tls_security_level = dane\nsmtp_tls_fingerprint_digest = sha256\n"
         f"smtp_tls_CAfile = {scenario.CERTIFICATES}/root-ca.pem\n"
     )
-    settings = Settings(config.load(str(tmp_path), profile="upstream").view(process_name="smtp"), own=["127.0.0.1"])
+    settings = Settings(
+        config.load(str(tmp_path), profile="upstream").view(process_name="smtp"), interfaces=["127.0.0.1"]
+    )
     clock = Clock()
     network = Network({"127.0.0.11:25": [script]}, clock, str(scenario.CERTIFICATES))
     memory = Memory(network, clock, lambda outcome: 0, Zone(zone))

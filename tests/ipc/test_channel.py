@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from postfixpy import log
 from postfixpy.ipc.attributes import ProtocolError, encode
-from postfixpy.ipc.channel import Channel, connect
+from postfixpy.ipc.bounce import Status
+from postfixpy.ipc.channel import Channel, command, connect
 
 
 def full_socket(path: Path) -> tuple[socket.socket, list[socket.socket]]:
@@ -143,3 +145,38 @@ def test_last_words_of_a_peer_that_did_not_wait_for_ours():
         assert await channel.read_bytes() == b""
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("says", "timeout", "warning"),
+    [(b"", 0.0, "write s socket"), (b"protocol\0echo_protocol\0\0", 60.0, "write/read s socket")],
+)
+def test_a_service_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: bytes, timeout: float, warning: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    logged: list[str] = []
+
+    def send(self: Channel, *messages: Status) -> None:
+        self.timeout = 0.0  # the request goes out, and the answer is late
+
+    monkeypatch.setattr(Channel, "send_message", send)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        await reader.read()
+        writer.close()
+
+    async def run() -> Status | None:
+        async with await asyncio.start_unix_server(serve, "s"):
+            found = await command("s", "echo_protocol", Status(0), Status, timeout=timeout)
+            while len(asyncio.all_tasks()) > 1:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0)
+            return found
+
+    previous = log.set_sink(lambda severity, text: logged.append(f"{severity}: {text}"))
+    try:
+        assert asyncio.run(run()) is None
+    finally:
+        log.set_sink(previous)
+    assert logged == [f"warning: {warning}: Connection timed out"]

@@ -41,3 +41,21 @@ def test_releases_of_a_scenario() -> None:
 def test_unknown_section() -> None:
     with pytest.raises(ValueError, match="unknown section: colour"):
         scenario.parse("x\n== colour\nblue\n")
+
+
+def test_what_is_compared() -> None:
+    text = "wire 127.0.0.11:25 1\n| EHLO me\n--\n| QUIT\nlog one\nbounce: two\nresult 0\n"
+    assert scenario.parse(TEXT).select(text) == text
+    assert scenario.parse(f"x\n== compare wire result\n{TEXT}").select(text) == (
+        "wire 127.0.0.11:25 1\n| EHLO me\n--\n| QUIT\nresult 0\n"
+    )
+    assert scenario.parse(f"x\n== compare log bounce\n{TEXT}").select(text) == "log one\nbounce: two\n"
+    with pytest.raises(ValueError, match="unknown observable: colour"):
+        scenario.parse(f"x\n== compare colour\n{TEXT}")
+
+
+def test_what_only_processes_show() -> None:
+    assert not scenario.parse(TEXT).only_live
+    found = scenario.parse(f"x\n== live ipc_timeout\n{TEXT}")
+    assert found.only_live and found.live == ["ipc_timeout"]
+    assert scenario.parse(f"x\n== live\n{TEXT}").only_live

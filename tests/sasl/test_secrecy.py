@@ -51,7 +51,7 @@ def deliver(directory: Path, mechanism: str, steps: list[str], password: str) ->
         f"smtp_sasl_auth_cache_name = proxy:internal:{directory}\npostfixpy_session_trace_directory = {directory}\n"
     )
     view = config.load(str(directory), release="3.11", profile="upstream").view(process_name="smtp")
-    settings = Settings(view, own=["127.0.0.1"])
+    settings = Settings(view, interfaces=["127.0.0.1"])
     script = ["> 220 a ESMTP", "< EHLO", "> 250-a", f"> 250 AUTH {mechanism}", *steps]
     clock = Clock()
     outcomes: list[Outcome] = []

@@ -1,3 +1,4 @@
+import asyncio
 import fcntl
 import os
 
@@ -8,6 +9,7 @@ from postfixpy.ipc import bounce
 from postfixpy.mail.dsn import DSN
 from postfixpy.mail.outcome import Outcome
 from postfixpy.mail.queue import Queue
+from postfixpy.services import agent as agent_module
 from postfixpy.services.agent import DeliveryAgent, reject_many_recipients
 from tests.ipc.mail_system import MailSystem
 
@@ -213,3 +215,20 @@ def test_flags_that_need_one_recipient(system):
     assert system.log[0] == "warning: flag `D' requires smtp_destination_recipient_limit = 1"
     assert "to=<a@example.com>, relay=smtp, " in system.log[1]
     assert "dsn=4.3.5, status=deferred (mail system configuration error)" in system.log[2]
+
+
+def test_a_request_that_takes_longer_than_daemon_timeout(system, monkeypatch):
+    stopped = []
+
+    async def wait(self, job):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.append(job.request.queue_id)
+
+    monkeypatch.setattr(agent_module, "LEAST", 0)
+    monkeypatch.setattr(DeliveryAgent, "watchdog_time", lambda self: 0.01)
+    request = queue_message("a@example.com")
+    assert deliver(system, agent(wait), request) is None
+    assert stopped == [request.queue_id]
+    assert (system.log, kinds(request)) == (["fatal: watchdog timeout"], "R")

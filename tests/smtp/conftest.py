@@ -29,7 +29,7 @@ def make_settings(tmp_path: Path) -> MakeSettings:
             base += "smtp_tls_security_level = ${{$compatibility_level} <level {3.11} ? {} : {may}}\n"
         (tmp_path / "main.cf").write_text(base + text)
         view = config.load(str(tmp_path), release=release, profile="upstream").view(process_name=program)
-        return Settings(view, lmtp=program == "lmtp", own=["127.0.0.1", "::1"], **options)
+        return Settings(view, lmtp=program == "lmtp", interfaces=["127.0.0.1", "::1"], **options)
 
     return make
 

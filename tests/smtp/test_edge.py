@@ -1,6 +1,7 @@
 """The driver of a real process."""
 
 import asyncio
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import pytest
@@ -96,3 +97,16 @@ def test_outcome() -> None:
     assert (outcome.recipient, outcome.result, outcome.dsn, outcome.scope, outcome.maybe_accepted) == (
         recipient, "deferred", dsn, "site", True,
     )  # fmt: skip
+
+
+def test_window() -> None:
+    with ScriptedServer([b"hello\r\n", "stall"]) as server:
+
+        def sizes(window: int) -> Run[list[int]]:
+            link = yield from Connect(4, "127.0.0.1", server.port, window=window)
+            yield from Read(link, 5)
+            found = [link.sock.getsockopt(SOL_SOCKET, option) for option in (SO_RCVBUF, SO_SNDBUF)]
+            yield from Hangup(link)
+            return found
+
+        assert drive(sizes(20_000)) == [40_000, 40_000]  # Linux doubles it, for its own needs

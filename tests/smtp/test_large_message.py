@@ -72,7 +72,7 @@ def test_500_megabytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     server = multiprocessing.get_context("fork").Process(target=serve, args=(listener,), daemon=True)
     server.start()
     listener.close()
-    settings = Settings(config.load(str(tmp_path)).view(process_name="smtp"), own=["127.0.0.1"])
+    settings = Settings(config.load(str(tmp_path)).view(process_name="smtp"), interfaces=["127.0.0.1"])
     now = time.time_ns() // 1000
     request = DeliveryRequest(
         0, "active", "LARGE", offset, wire, f"[127.0.0.1]:{port}", "7bit", 0, "s@client.example",

@@ -109,7 +109,7 @@ def test_any_bytes_end_in_a_reply_or_a_lost_connection(data: st.DataObject) -> N
         directory = Path(tempfile.mkdtemp())
         (directory / "main.cf").write_text("myhostname = client.example\n")
         view = config.load(str(directory), profile="upstream").view(process_name="smtp")
-        _shared["world"] = World(Settings(view, own=["127.0.0.1"]), {}, [])
+        _shared["world"] = World(Settings(view, interfaces=["127.0.0.1"]), {}, [])
     previous = log.set_sink(lambda severity, text: None)
     try:
         pieces = data.draw(st.lists(st.binary(min_size=1, max_size=30), max_size=10))

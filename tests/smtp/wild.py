@@ -61,7 +61,7 @@ def clients() -> list[Settings]:
             (Path(directory) / "main.cf").write_text(text)
             for program in ("smtp", "lmtp"):
                 view = config.load(directory, profile="upstream").view(process_name=program)
-                out.append(Settings(view, lmtp=program == "lmtp", own=["127.0.0.1"]))
+                out.append(Settings(view, lmtp=program == "lmtp", interfaces=["127.0.0.1"]))
     return out
 
 

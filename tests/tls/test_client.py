@@ -9,6 +9,7 @@ from postfixpy.tls.context import ClientContext
 from postfixpy.tls.handshake import HandshakeError
 from postfixpy.tls.level import Level
 
+from .conftest import CERTIFICATES
 from .wire import LOWER, Talk, server
 
 Make = Callable[..., ClientContext]
@@ -121,3 +122,10 @@ def test_failures_tell_why(context: Make, lines: list[str]) -> None:
 def test_a_server_that_hangs_up_in_the_middle(context: Make, size: int) -> None:
     with pytest.raises(HandshakeError):
         Talk(server(f"good cut={size}")).shake(context())
+
+
+def test_the_systems_authorities_are_trusted_when_asked(context: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATES / "root-ca.pem"))  # where OpenSSL has those of the system
+    for value, trusted in (("yes", True), ("no", False)):
+        found = context(f"smtp_tls_CAfile = $certificates/other-ca.pem\ntls_append_default_CA = {value}\n")
+        assert Talk(server("good")).shake(found, Level.SECURE, names=(HOST,)).trusted is trusted

@@ -58,7 +58,7 @@ def record(found: scenario.Scenario, installation: Installation) -> str:
     text = replay_smtp.render(
         connections, lines, [*services.rewritten, *services.told, *services.reports()], "\n".join(outcomes), done
     )
-    return text.replace(directory, "$queue").replace(inside, "$queue")
+    return found.select(text.replace(directory, "$queue").replace(inside, "$queue"))
 
 
 def configure(found: scenario.Scenario, directory: str, inside: str) -> None:
@@ -88,6 +88,7 @@ def play_request(
     services: Services,
 ) -> tuple[str, list[int]]:
     """Send one request; returns its final status and which recipients were marked."""
+    time.sleep(replay_smtp.after(found, number))
     request = replay_smtp.request_of(found, number)
     file = Path(directory, "active", scenario.QUEUE_ID)
     content, offsets = queue_file(file, found, request, installation.mail_owner())
@@ -123,7 +124,7 @@ def queue_file(path: Path, found: scenario.Scenario, request: DeliveryRequest, o
     for kind, payload in replay_smtp.records_of(found.message, found.value("end", "X")):
         data += encode_record(kind, payload)
     data += encode_record(Kind.END, b"")
-    path.write_bytes(data)
+    path.write_bytes(data[: len(data) - int(found.value("cut", "0"))])
     path.chmod(0o700)
     os.chown(path, owner, -1)  # the program marks a file that is corrupt
     return content, offsets

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 from postfixpy.ipc import delivery as wire
@@ -18,6 +19,14 @@ from .stream import Stream
 
 FIXED = 1 << 4
 """A flag of tables: keys are fixed strings."""
+MUTE = {
+    "private/mute-bounce": "delivery_status_protocol",
+    "private/mute-deliver": wire.PROTOCOL,
+    "private/mute-scache": "connection_cache_protocol",
+    "private/mute-verify": verify.PROTOCOL,
+    "public/mute-flush": flush.PROTOCOL,
+}
+"""Services that say which protocol they speak, and nothing else."""
 _END = b"the program has ended"
 
 
@@ -35,8 +44,8 @@ class Services:
         self.told: list[str] = []
         self.lines: list[str] = []
         self.notices: list[str] = []
-        self._endpoints: dict[str, tuple[str, int]] = {}
-        self._destinations: dict[str, tuple[str, str]] = {}
+        self._endpoints: dict[str, tuple[float, str, int]] = {}
+        self._destinations: dict[str, tuple[float, str, str]] = {}
         for name in ("bounce", "defer", "trace"):
             self._listen(f"private/{name}", self._report)
         self.rewritten: dict[str, None] = {}
@@ -44,6 +53,10 @@ class Services:
         self._listen("private/verify", self._verify)
         self._listen("public/flush", self._flush)
         self._listen("private/other", self._agent)
+        for path in ("private/deaf", "public/deaf"):
+            self._listen(path, self._say_nothing)
+        for name, protocol in MUTE.items():
+            self._listen(name, lambda stream, _, protocol=protocol: self._say_nothing(stream, protocol))
         self._listen("private/scache", self._cache)
         self._proxied: dict[str, str] = {}
         self._listen("private/proxywrite", self._proxywrite)
@@ -117,6 +130,12 @@ class Services:
         stream.sock.sendall(wire.Result.of(None, 0).encode())
         stream.sock.close()
 
+    def _say_nothing(self, stream: Stream, name: str) -> None:
+        if name != "deaf":
+            stream.send(("protocol", name))
+        while stream.bytes():
+            pass
+
     def _rewrite(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "trivial_rewrite_protocol"))
         while (pairs := stream.read()) is not None:
@@ -142,7 +161,7 @@ class Services:
 
     def _cleanup(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "cleanup_protocol"), ("queue_id", "NOTICE"))
-        stream.read()
+        self.notices += replay_smtp.show_notice([f"flags={dict(stream.read() or [])['flags']}"])
         parser = RecordParser("notice")
         while data := stream.bytes():
             parser.feed(data)
@@ -199,7 +218,7 @@ class Services:
                 status = no_key if self._proxied.pop(values["key"], None) is None else ok
             stream.send(("status", status), *flags, *found)
 
-    # scache(8), without its time limits
+    # scache(8)
 
     def _cache(self, stream: Stream, name: str) -> None:
         stream.send(("protocol", "connection_cache_protocol"))
@@ -208,10 +227,10 @@ class Services:
             if request == "save_endp":
                 stream.send(("dummy", ""))
                 _, descriptors, _, _ = socket.recv_fds(stream.sock, 1, 1)
-                self._endpoints[values[1]] = (values[2], descriptors[0])
+                self._endpoints[values[1]] = (time.monotonic() + int(values[0]), values[2], descriptors[0])
                 stream.send(("status", 0))
             elif request == "save_dest":
-                self._destinations[values[1]] = (values[2], values[3])
+                self._destinations[values[1]] = (time.monotonic() + int(values[0]), values[2], values[3])
                 stream.send(("status", 0))
             else:
                 self._find(stream, request, values[0])
@@ -219,15 +238,18 @@ class Services:
     def _find(self, stream: Stream, request: str, label: str) -> None:
         found = []
         if request == "find_dest":
-            properties, label = self._destinations.get(label, ("", ""))
+            until, properties, bound = self._destinations.get(label, (0.0, "", ""))
+            label = bound if until > time.monotonic() else ""
             found.append(("property", properties))
-        endpoint = self._endpoints.pop(label, None)
-        if endpoint is None:
+        until, properties, descriptor = self._endpoints.pop(label, (0.0, "", -1))
+        if until <= time.monotonic():
+            if descriptor >= 0:
+                os.close(descriptor)
             empty = [("property", "")] * (2 if request == "find_dest" else 1)
             stream.send(("status", 2), *empty)
             return
-        stream.send(("status", 0), *found, ("property", endpoint[0]))
+        stream.send(("status", 0), *found, ("property", properties))
         stream.read()
-        socket.send_fds(stream.sock, [b"x"], [endpoint[1]])
-        os.close(endpoint[1])
+        socket.send_fds(stream.sock, [b"x"], [descriptor])
+        os.close(descriptor)
         stream.read()
