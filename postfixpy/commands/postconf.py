@@ -10,8 +10,9 @@ The options are those of the real program (spec/postconf.md). Ours:
 --json                  one JSON document with everything that would be printed; messages too, an object a line
 
 Differs from Postfix: there is no pause of one second after a fatal error, and the warnings whose order the real program
-randomises come in the order that it has with NORANDOMIZE. -b and -t show the templates without the bounce program of
-daemon_directory. -m tells, where no Postfix is installed, what works here (postfixpy.config.inspect.builds).
+randomises come in the order that it has with NORANDOMIZE. -v tells what makes a setting a used one and how mynetworks
+came about, and nothing of the insides of Postfix, as its -vv does. -b and -t show the templates without the bounce
+program of daemon_directory. -m tells, where no Postfix is installed, what works here (config/inspect/builds.py).
 """
 
 from __future__ import annotations

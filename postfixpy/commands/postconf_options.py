@@ -101,10 +101,16 @@ def own_options(arguments: list[str]) -> tuple[Request, list[str]]:
             setattr(request, word[2:], True)
         else:
             rest.append(word)
-            if word[-1:] in "cCoT" and not word.startswith("--") and position < len(arguments):
+            if _wants_next(word) and position < len(arguments):
                 rest.append(arguments[position])
                 position += 1
     return request, rest
+
+
+def _wants_next(word: str) -> bool:
+    """Whether the value of the last option in a bundle is the next word."""
+    with_value = [index for index, letter in enumerate(word) if letter in "cCoT"]
+    return not word.startswith("--") and with_value[:1] == [len(word) - 1]
 
 
 def _usage(release: Release) -> tuple[str, str]:
@@ -168,7 +174,7 @@ def _take(request: Request, letter: str, value: str, release: Release) -> None:
     if letter == "c":
         request.directory = value
     elif letter == "C":
-        request.classes = _parameter_classes(value)
+        request.classes = _parameter_classes(value, verbose=bool(request.verbose))
         return
     elif letter == "v":
         request.verbose += 1
@@ -190,9 +196,11 @@ def _take(request: Request, letter: str, value: str, release: Release) -> None:
         request.options.add(letter)
 
 
-def _parameter_classes(text: str) -> set[str]:
+def _parameter_classes(text: str, *, verbose: bool) -> set[str]:
     classes: set[str] = set()
     for word in split_list(text):
+        if verbose:
+            log.info(f"name_mask: {word}")
         name = word.lower()
         if name == "all":
             classes.update(CLASSES)

@@ -48,26 +48,34 @@ def first(text: str, octets: int = 20) -> str:
     return decode(encode(text)[:octets])
 
 
-def _unbalanced(source: str) -> Part | None:
-    """$(...) can hold braces that do not match: the error for the first one."""
+def compile_expression(source: str) -> Part:
+    """The part for what stands between ``${`` and ``}`` when it is not a plain name."""
+    from lark import UnexpectedInput
+
+    try:
+        tree: Any = _parser().parse(source)
+    except UnexpectedInput:
+        return _unbalanced(source)
+    return _BUILDERS[tree.data](tree.children, source)
+
+
+def _unbalanced(source: str) -> Part:
+    """$(...) can hold a group that does not end: what comes before it is evaluated, and then the error said."""
     opened: list[int] = []
     for position, char in enumerate(source):
         if char == "{":
             opened.append(position)
         elif char == "}" and opened:
             opened.pop()
-    if not opened:
-        return None
-    return ("!", (), f'unbalanced {{}} in attribute expression: "{source[opened[0] :]}"')
-
-
-def compile_expression(source: str) -> Part:
-    """The part for what stands between ``${`` and ``}`` when it is not a plain name."""
-    problem = _unbalanced(source)
-    if problem is not None:
-        return problem
-    tree: Any = _parser().parse(source)
-    return _BUILDERS[tree.data](tree.children, source)
+    start = opened[0]
+    problem = f'unbalanced {{}} in attribute expression: "{source[start:]}"'
+    if not source[:start].strip(BLANKS):
+        return ("!", (), problem)
+    tree: Any = _parser().parse(source[:start] + "{}")
+    part = _BUILDERS[tree.data](tree.children, source)
+    if part[0] == "?":
+        return ("?", part[1], part[2] if part[3] is not None else None, None, problem)
+    return part if part[0] == "!" else ("!", (), problem)
 
 
 def _inside(group: Any) -> str:

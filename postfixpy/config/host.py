@@ -217,8 +217,8 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
         raise FatalError(f"bad mynetworks_style value: {style}; specify exactly one value")
     own = own_addresses(inet_interfaces, families)
     if trace is not None:
-        trace(f"name_mask: {inet_protocols}")
-        trace(f"name_mask: {style}")
+        for word in (*split_list(inet_protocols), *words):
+            trace(f"name_mask: {word}")
         for family, label in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
             count = sum(address.family == family for address in own)
             trace(f"inet_addr_local: configured {count} {label} addresses")

@@ -246,6 +246,27 @@ def test_bounce_templates(run: Run) -> None:
     assert run("-t", "./none")[1:] == ("postfix/bounce: fatal: open ./none: No such file or directory\n", 1)
 
 
+@pytest.mark.parametrize("option", ["-b", "-t", "-m"])
+def test_what_a_daemon_would_refuse(run: Run, option: str) -> None:
+    main = "hash_queue_depth = x\n"
+    assert run(option, main=main) == ("", "postconf: fatal: bad numerical configuration: hash_queue_depth = x\n", 1)
+    if option != "-m":
+        main = "maximal_queue_lifetime = x\n"
+        text = "fatal: parameter maximal_queue_lifetime: bad time value or unit: x"
+        assert run(option, main=main) == ("", f"postfix/bounce: {text}\n", 1)
+
+
+def test_verbose(run: Run) -> None:
+    master = "smtp inet n - n - - smtpd -o a=$b -o c=$a\n"
+    lines = run("-nv", main="b = $c\n", master=master)[1].splitlines()
+    assert [line for line in lines if "validates" in line] == [
+        "postconf: $a in master.cf:smtp/inet validates a=value in master.cf:smtp/inet",
+        "postconf: $b in master.cf:smtp/inet validates b=value in main.cf",
+        "postconf: $c in main.cf validates c=value in master.cf:smtp/inet",
+    ]
+    assert "postconf: name_mask: subnet" in lines
+
+
 def test_nothing_expensive_is_imported() -> None:
     program = (
         "import sys; from postfixpy.commands.postconf import main;"

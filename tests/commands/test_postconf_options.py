@@ -56,3 +56,10 @@ def test_what_does_not_go_together(release: str, words: list[str], message: str)
     with pytest.raises(FatalError) as error:
         request(*words, release=release)
     assert str(error.value) == message
+
+
+def test_our_options_after_a_value_that_looks_like_an_option() -> None:
+    request, rest = own_options(["postconf", "-c/etc/c", "--json", "-xo", "a=--json", "-n", "biff"])
+    assert (request.json, rest) == (True, ["-c/etc/c", "-xo", "a=--json", "-n", "biff"])
+    request, rest = own_options(["postconf", "-c", "--json", "-n"])
+    assert (request.json, rest) == (False, ["-c", "--json", "-n"])

@@ -23,6 +23,9 @@ from postfixpy.config.conditional import after_left_operand, compile_expression
         ("f{ x }", ("f", "f", "x")),
         ("{x} ? y", ("!", (), '"==" or "!="" or "<"" or "<="" or ">="" or ">" expected at: "...x}>>>? y"')),
         ("{x} == {y", ("!", (), 'unbalanced {} in attribute expression: "{y"')),
+        ("a ? {b} : {c", ("?", "a", "b", None, 'unbalanced {} in attribute expression: "{c"')),
+        ("a?{b", ("?", "a", None, None, 'unbalanced {} in attribute expression: "{b"')),
+        ("a?b{c", ("?", "a", "b{c", None, None)),
     ],
 )
 def test_parts(source: str, part: object) -> None:

@@ -285,17 +285,29 @@ class Names:
         supplied = False
         if scope is not None and name in scope.settings:
             supplied = True
-            scope.valid.add(name)
+            self._validate(name, scope, scope)
         elif name in self.settings.values:
             supplied = True
-            if name not in self.classes:
-                self.classes[name] = USER
-                if self.verbose and self.release >= (2, 10):
-                    log.info(f"${name} in main.cf validates {name}=value in main.cf")
+            self._validate(name, scope, None)
         if scope is None:
             for other in self.scopes:
                 if name in other.settings:
                     supplied = True
-                    other.valid.add(name)
+                    self._validate(name, None, other)
         if not supplied and not table and name not in self.classes and self.release >= (2, 10):
             log.warning(f"{self.source(scope)}: undefined parameter: {name}")
+
+    def _validate(self, name: str, where: Scope | None, target: Scope | None) -> None:
+        """A reference in the space `where` makes the setting of `name` in the space `target` a used one."""
+        if target is not None:
+            new = name not in target.valid
+            target.valid.add(name)
+        else:
+            new = name not in self.classes
+            self.classes.setdefault(name, USER)
+        if new and self.verbose and self.release >= (2, 10):
+            log.info(f"${name} in {_place(where)} validates {name}=value in {_place(target)}")
+
+
+def _place(scope: Scope | None) -> str:
+    return "main.cf" if scope is None else f"master.cf:{scope.row.name_space}"

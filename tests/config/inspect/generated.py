@@ -296,7 +296,7 @@ CLASSES = st.sampled_from(
 )
 
 _OLD = "-n/-n/-n/-nx/-nf/-nh/-nH/-x/-nxf/-M/-Mf/-Mx/-Mxf/-F/-Ff/-Fx/-FH/-Fh/-P/-Px/-PH/-Ph/-Pf/-d/-nxh//-h/-H/-f/-dx"
-_OLD += "/-df/-dh/-Fxf/-Fxh/-Pxf/-Pxh/-pn/-P -P"
+_OLD += "/-df/-dh/-Fxf/-Fxh/-Pxf/-Pxh/-pn/-P -P/-nv/-Mv/-v"
 _NEW = "-nj/-nxj/-j/-dj/-Mj/-Mxj/-Fj/-Fxj/-Pj/-Pxj/-nq/-Mq/-PP/-PPx/-PPf/-PPh/-PPH/-PPj/-PxP/-xq/-PPq"
 _extra_options = st.one_of(
     *[st.just([])] * 4, CLASSES.map(lambda word: ["-C", word]), st.lists(OVERRIDE, min_size=1, max_size=2).map(
