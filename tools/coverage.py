@@ -30,7 +30,7 @@ SCENARIOS = TOP / "compat/scenarios"
 MARKDOWN, JSON = TOP / "compat/COVERAGE.md", TOP / "compat/coverage.json"
 MESSAGES, ELSEWHERE = TOP / "compat/messages.txt", TOP / "compat/elsewhere.txt"
 SOURCES = ["smtp", "tls", "sasl", "ipc/disposition.py", "ipc/flush.py"]
-NOT_IN_A_DELIVERY = ["smtp/library.py", "smtp/memory.py"]
+NOT_IN_A_DELIVERY = ["smtp/library.py", "smtp/memory.py", "smtp/names.py", "smtp/peers.py"]
 SHARED = """
     address_verify_negative_cache allow_srv_lookup_fallback best_mx_transport config_directory
     connection_cache_protocol_timeout daemon_timeout debug_peer_level debug_peer_list delay_logging_resolution_limit

@@ -15,6 +15,7 @@ class Mutation(NamedTuple):
 M = Mutation
 HELLO, ENVELOPE, TRANSACTION = "smtp/handshake.py", "smtp/envelope.py", "smtp/transaction.py"
 CONTENT, FAILURE, AGENT, ROUTE = "smtp/content.py", "smtp/failure.py", "smtp/agent.py", "smtp/route.py"
+CONNECTION = "smtp/connection.py"
 STATES, REPLY, CHECKS, CACHE = "smtp/states.py", "smtp/reply.py", "smtp/checks.py", "smtp/cache.py"
 GENERIC, NOTICE, SITE = "smtp/generic.py", "smtp/notice.py", "smtp/destination.py"
 
@@ -113,7 +114,7 @@ MUTATIONS = [
     M("generic maps: a header on one line", GENERIC, "_FOLD = 70", "_FOLD = 7000"),
     M("notices are wider", NOTICE, "_WIDTH, _INDENT = 78, 4", "_WIDTH, _INDENT = 79, 4"),
     M("notices of LMTP say SMTP", NOTICE, '"LMTP" if lmtp', '"SMTP" if lmtp'),
-    M("a notice for mail without sender", AGENT, "return not sender or sender", "return sender"),
+    M("a notice for mail without sender", CONNECTION, "return not sender or sender", "return sender"),
     # Failures
     M("text: said", FAILURE, "said: {reply.line} (in reply to", "said {reply.line} (in reply to"),
     M("text: refused to talk to me", FAILURE, "refused to talk to me", "refuses to talk to me"),
@@ -129,7 +130,7 @@ MUTATIONS = [
     # Servers
     M("one address more than the limit", AGENT, "counts.addresses == counts.address_limit", "counts.addresses > counts.address_limit"),
     M("one session more than the limit", AGENT, "counts.sessions == counts.session_limit", "counts.sessions > counts.session_limit"),
-    M("status of a refused connection", AGENT, 'DSN("4.4.1", "", f"connect to {server.host}[', 'DSN("4.4.2", "", f"connect to {server.host}['),
+    M("status of a refused connection", CONNECTION, 'DSN("4.4.1", "", f"connect to {server.host}[', 'DSN("4.4.2", "", f"connect to {server.host}['),
     M("a relayhost that fails hard bounces mail", AGENT, "elif relayhost:", "elif False:"),
     M("a fallback relay that fails hard bounces mail", AGENT, "        if fallback:\n", "        if False:\n"),
     M("fallback relays are not used", AGENT, "sites += destination.split_list(settings.view.smtp_fallback_relay)", "pass"),

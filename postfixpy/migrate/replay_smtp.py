@@ -21,7 +21,9 @@ from postfixpy.mail.outcome import Outcome
 from postfixpy.smtp import agent, notice
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
-from postfixpy.smtp.memory import Clock, Memory, Network, TimeUp, Zone, finish
+from postfixpy.smtp.memory import Clock, Memory, TimeUp, finish
+from postfixpy.smtp.names import Zone
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.settings import Settings
 
 from . import scenario as format

@@ -45,7 +45,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from postfixpy.sasl.testing import shown
-from postfixpy.smtp.memory import unescape
+from postfixpy.smtp.peers import unescape
 
 __all__ = [
     "BASE", "Scenario", "Server", "escape", "files", "normal_log", "parse", "read", "read_text", "show_wire",

@@ -8,25 +8,22 @@ What is then left gets the last failure, as a failure of the whole destination.
 from dataclasses import replace
 
 from postfixpy import log
-from postfixpy.dns.names import family_of
-from postfixpy.dns.record import AAAA, Record
+from postfixpy.dns.record import Record
 from postfixpy.errors import FatalError
-from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 from postfixpy.tls.level import Level
 
-from . import cache, destination, failure, policy, requiretls, tls_sessions, tlsrpt
+from . import cache, destination, failure, policy, requiretls, tlsrpt
 from . import session as feature
+from .connection import clean_up, connect, is_debug_peer, new_session
 from .delivered_to import is_loop
 from .delivery import Delivery, Server
 from .destination import Site
-from .effects import BindError, Connect, ConnectError, Notify, PassOn, Run, Trace, ask
+from .effects import Connect, ConnectError, PassOn, Run
 from .handshake import shake_hands
 from .policy import Policy, PolicyError
 from .requiretls import Demand
 from .route import Route, find_servers
-from .session import NOT_CACHED, THROTTLED, Session
-from .stream import Stream
 from .transaction import Transaction, quit_session
 
 _MAX_PATH = 107
@@ -41,7 +38,7 @@ def deliver(d: Delivery) -> Run[None]:
     if not d.request.nexthop:
         raise FatalError("empty nexthop hostname")
     if d.settings.release >= (3, 6):
-        d.verbose = yield from _is_debug_peer(d, d.request.nexthop, "noaddr")
+        d.verbose = yield from is_debug_peer(d, d.request.nexthop, "noaddr")
     if (yield from _rejected(d)):
         return
     if d.settings.lmtp and d.request.nexthop.startswith("unix:"):
@@ -250,7 +247,7 @@ def _server(
         session = yield from cache.find_endpoint(d, level, cached)
     d.final_server = d.final_site and not rest
     if session is None:
-        session = yield from _connect(d, record, level, cached)
+        session = yield from connect(d, record, level, cached)
         if session is None:
             return
         tlsrpt.begin(d, level, session.stream.link)
@@ -275,108 +272,6 @@ def _server(
         counts.addresses -= 1
         counts.sessions -= 1
     yield from clean_up(d, session, cached)
-
-
-def _connect(d: Delivery, record: Record, level: Policy, cached: cache.Policy) -> Run[Session | None]:
-    """A connection to the current server; None, with `d.why` set, when there is none."""
-    server, view, settings = d.server, d.settings.view, d.settings
-    family = 6 if record.rtype == AAAA else 4
-    parameter = "smtp_bind_address6" if family == 6 else "smtp_bind_address"
-    bind, must_bind = view.text(parameter), False
-    if bind:
-        bind, must_bind = _bind_address(bind, settings.name(parameter)), view.smtp_bind_address_enforce
-    else:
-        bind = settings.own_single(family)
-    if d.verbose:
-        log.info(f"smtp_connect_addr: trying: {server.host}[{server.address}] port {server.port}...")
-    try:
-        link = yield from Connect(
-            family, server.address, server.port, view.smtp_connect_timeout, bind, must_bind, view.tcp_windowsize
-        )
-    except BindError:
-        d.why = DSN("4.4.0", "", "server configuration error")
-    except ConnectError as error:
-        d.why = DSN("4.4.1", "", f"connect to {server.host}[{server.address}]:{server.port}: {error}")
-    else:
-        session = _new_session(d, link, level, cached)
-        session.verbose = d.verbose or (yield from _is_debug_peer(d, server.host, server.address))
-        return session
-    log.info(d.why.reason)
-    return None
-
-
-def _bind_address(value: str, parameter: str) -> str:
-    """The address in smtp_bind_address or smtp_bind_address6. Raises FatalError."""
-    address = value
-    if address.startswith("["):
-        if not address.endswith("]"):
-            raise FatalError(f"smtp_connect_addr: malformed {parameter} parameter: {value}")
-        address = address[1:-1]
-    if not family_of(address):
-        why = "Name or service not known"
-        raise FatalError(f"smtp_connect_addr: bad {parameter} parameter: {value}: {why}")
-    return address
-
-
-def _new_session(d: Delivery, link: object, level: Policy, cached: cache.Policy) -> Session:
-    view, server = d.settings.view, d.server
-    now = d.clock()
-    expires = now + view.smtp_connection_reuse_time_limit if cached.store else NOT_CACHED
-    stream = Stream(link, d.clock)
-    return Session(d.settings, stream, d.request.queue_id, server.host, server.address, server.port, level, expires)
-
-
-def _is_debug_peer(d: Delivery, host: str, address: str) -> Run[bool]:
-    """Whether debug_peer_list has a server or a nexthop, so that what is done about it is logged."""
-    peers = d.settings.debug_peers
-    if peers is None:
-        return False
-    try:
-        return (yield from ask(peers.search(host, address)))
-    except TableError:
-        return False
-
-
-def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:
-    """The end of a session: notice, QUIT or cache, and the recipients for the next one (spec 4.4)."""
-    yield from tls_sessions.save(session)
-    if session.transcript and session.errors & d.settings.notice_classes and not _internal_sender(d):
-        yield from Notify(session.namaddrport, session.transcript)
-    if session.kept and session.check_expired(d.clock()):
-        yield from quit_session(session)
-        session.forbid_cache()
-    kept = session.kept and session.stream.healthy
-    if session.events is not None:
-        session.note("kept" if kept else "closed")
-        yield from _trace(d, session)
-    if kept:
-        yield from cache.save(d, session, cached)
-    else:
-        yield from session.stream.close()
-    if session.expires != THROTTLED:
-        cached.nexthop = ""
-    d.session = None
-    d.next_session()
-
-
-def _trace(d: Delivery, session: Session) -> Run[None]:
-    """Write the session's trace; see `trace`."""
-    settings = d.settings
-    record = {
-        "time": session.started,
-        "queue_id": d.request.queue_id,
-        "program": "lmtp" if settings.lmtp else "smtp",
-        "server": session.namaddrport,
-        "use": session.reuse_count + 1,
-        "events": session.events,
-    }
-    yield from Trace(settings.trace_directory, settings.service, record)
-
-
-def _internal_sender(d: Delivery) -> bool:
-    """Mail whose trouble must not cause more mail."""
-    view, sender = d.settings.view, d.request.sender
-    return not sender or sender.lower() == f"{view.double_bounce_sender}@{view.myhostname}".lower()
 
 
 # LMTP over UNIX-domain sockets
@@ -422,8 +317,8 @@ def _local_session(d: Delivery, path: str, level: Policy, cached: cache.Policy) 
     if level.level == Level.MAY:
         log.warning("smtp_connect_local: opportunistic TLS encryption is not appropriate for unix-domain destinations.")
         level = Policy()
-    session = d.session = _new_session(d, link, level, cached)
-    session.verbose = d.verbose or (yield from _is_debug_peer(d, session.host, session.address))
+    session = d.session = new_session(d, link, level, cached)
+    session.verbose = d.verbose or (yield from is_debug_peer(d, session.host, session.address))
     ready = yield from shake_hands(d, session)
     if ready:
         yield from Transaction(d, session).run()

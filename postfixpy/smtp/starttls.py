@@ -92,13 +92,16 @@ def begin(d: "Delivery", s: "Session") -> Run[None]:
     s.stream.input.clear()  # what came in plaintext behind the reply to STARTTLS is not to be believed
     request = yield from tls_sessions.find(d, s, tls_request(d, s))
     request = replace(request, tell=lambda found: tlsrpt.note(d, found))
+    s.note("tls", f"starts, level {request.level.name.lower()}")
     try:
         s.tls = yield from StartTLS(s.stream.link, request, view.smtp_starttls_timeout)
     except HandshakeError as error:
+        s.note("tls", f"failed: {error}")
         yield from tls_sessions.forget(s)
         yield from tlsrpt.failure(d, error.report)
         yield from _failed(d, s)
         raise Done from None
+    s.note("tls", s.tls.line)
     yield from tls_sessions.save(s)
     yield from tlsrpt.failure(d, s.tls.report)
     if s.tls.reused and d.settings.tlsrpt_skip_reused and d.tlsrpt is not None:

@@ -8,7 +8,8 @@ With ``postfixpy_session_trace_directory = DIR`` in main.cf (or ``-o`` in master
      "events": [[0.0, "connected", ""], [0.01, "<", "220 h ESMTP"], [0.01, ">", "EHLO me"], ...]}
 
 Events are seconds since `time`, a kind, and a text: ``>`` a command, ``<`` a line of a reply (as transcripts have them:
-without credentials), ``data`` how much content went out, ``result`` of a recipient, ``closed`` or ``kept`` at the end.
+without credentials), ``tls`` the beginning of a handshake and what came of it, ``data`` how much content went out,
+``result`` of a recipient, ``closed`` or ``kept`` at the end.
 At most `MAX_EVENTS` are kept. Content is not.
 """
 

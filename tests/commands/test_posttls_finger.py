@@ -7,7 +7,9 @@ import pytest
 from postfixpy import config, log
 from postfixpy.migrate import scenario
 from postfixpy.smtp.finger import Finger, Options
-from postfixpy.smtp.memory import Clock, Memory, Network, Zone
+from postfixpy.smtp.memory import Clock, Memory
+from postfixpy.smtp.names import Zone
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.settings import Settings
 from postfixpy.tls.level import Level
 

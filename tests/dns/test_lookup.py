@@ -8,7 +8,8 @@ from postfixpy import log
 from postfixpy.dns import message
 from postfixpy.dns.lookup import RECORD_LIMIT, RES_DEFNAMES, RES_DNSRCH, Resolver
 from postfixpy.dns.record import AAAA, MX, SRV, A, Answer, Record, Status
-from postfixpy.smtp.memory import Zone, finish
+from postfixpy.smtp.memory import finish
+from postfixpy.smtp.names import Zone
 
 
 def look(zone: list[str], name: str, rtype: int, **options: Any) -> Answer:

@@ -20,7 +20,8 @@ from postfixpy.smtp import agent, notice
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
 from postfixpy.smtp.effects import FetchToken
-from postfixpy.smtp.memory import Clock, Memory, Network
+from postfixpy.smtp.memory import Clock, Memory
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.settings import Settings
 
 USER, PASSWORD, TOKEN = "u5erna", "pa55w0rd-of-mine", "t0ken-0f-mine"

@@ -12,7 +12,9 @@ from postfixpy.mail.outcome import Outcome
 from postfixpy.smtp import agent
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
-from postfixpy.smtp.memory import Clock, Memory, Network, Zone
+from postfixpy.smtp.memory import Clock, Memory
+from postfixpy.smtp.names import Zone
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.settings import Settings
 
 MakeSettings = Callable[..., Settings]

@@ -87,14 +87,14 @@ def test_a_queue_file_is_read_as_it_was_written(records: list[tuple[str, bytes]]
 
 def test_memory_does_not_grow_with_the_message(make_world) -> None:  # type: ignore[no-untyped-def]  # the fixture's
     from postfixpy.smtp import session as feature
-    from postfixpy.smtp.agent import _new_session
     from postfixpy.smtp.cache import Policy
+    from postfixpy.smtp.connection import new_session
     from postfixpy.smtp.policy import Policy as TLSPolicy
 
     world = make_world()
     delivery = world.delivery()
     delivery.source = Endless()
-    session = _new_session(delivery, None, TLSPolicy(), Policy())
+    session = new_session(delivery, None, TLSPolicy(), Policy())
     session.features |= feature.EIGHTBITMIME
     session.stream.set_limit(10)
     tracemalloc.start()

@@ -23,7 +23,7 @@ from postfixpy.smtp.effects import (
     StreamError,
     Write,
 )
-from postfixpy.smtp.memory import Zone
+from postfixpy.smtp.names import Zone
 
 from .scripted import ScriptedServer
 

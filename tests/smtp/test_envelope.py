@@ -28,11 +28,11 @@ def test_encodings_are_printable_ascii(text: str) -> None:
 
 
 def session_of(world, delivery, features: int):  # type: ignore[no-untyped-def]  # a World, a Delivery
-    from postfixpy.smtp.agent import _new_session
     from postfixpy.smtp.cache import Policy
+    from postfixpy.smtp.connection import new_session
     from postfixpy.smtp.policy import Policy as TLSPolicy
 
-    session = _new_session(delivery, None, TLSPolicy(), Policy())
+    session = new_session(delivery, None, TLSPolicy(), Policy())
     session.features = features
     return session
 

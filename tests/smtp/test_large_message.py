@@ -18,7 +18,7 @@ from postfixpy.smtp import agent
 from postfixpy.smtp.content import QueueFileSource
 from postfixpy.smtp.delivery import Delivery
 from postfixpy.smtp.edge import Edge, reporting
-from postfixpy.smtp.memory import Zone
+from postfixpy.smtp.names import Zone
 from postfixpy.smtp.settings import Settings
 
 pytestmark = [pytest.mark.load, pytest.mark.timeout(280)]

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postfixpy.migrate.scenario import CERTIFICATES
-from postfixpy.smtp import memory
-from postfixpy.smtp.memory import Network
+from postfixpy.smtp import peers
+from postfixpy.smtp.peers import Network
 
 CA = f"smtp_tls_CAfile = {CERTIFICATES}/root-ca.pem\n"
 FINGERPRINT = "smtp_tls_fingerprint_cert_match = " + "00:11\n"
@@ -115,14 +115,14 @@ def test_no_mail_in_the_clear(
     make_world: Any, monkeypatch: pytest.MonkeyPatch, text: str, scripts: list[list[str]], age: int, flags: int
 ) -> None:
     sent: list[bytes] = []
-    original = memory.Peer._send
+    original = peers.Peer._send
 
-    def send(peer: memory.Peer, data: bytes) -> None:
+    def send(peer: peers.Peer, data: bytes) -> None:
         sent.append(data)
         original(peer, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(memory.Peer, "_send", send)
+        patch.setattr(peers.Peer, "_send", send)
         world = make_world(text, zone=ZONE)
         world.network = world.memory.network = Network(
             {f"127.0.0.1{n}:25": scripts for n in (1, 2)}, world.clock, str(CERTIFICATES)
@@ -139,8 +139,8 @@ def test_no_mail_in_the_clear(
 def test_the_property_can_fail(make_world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """At level may the same servers do get mail in the clear."""
     sent: list[bytes] = []
-    original = memory.Peer._send
-    monkeypatch.setattr(memory.Peer, "_send", lambda peer, data: (sent.append(data), original(peer, data))[1])
+    original = peers.Peer._send
+    monkeypatch.setattr(peers.Peer, "_send", lambda peer, data: (sent.append(data), original(peer, data))[1])
     plain = ["> 220 a", "< EHLO", "> 250-a", "> 250 STARTTLS", "< STARTTLS", "> 454 later", *REST[3:]]
     world = make_world("smtp_tls_security_level = may\n", zone=ZONE, servers={"127.0.0.11:25": [plain]})
     world.deliver(world.request("server.example"))

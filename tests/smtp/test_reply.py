@@ -53,12 +53,12 @@ def test_printable() -> None:
 
 def read(world: World, pieces: list[bytes]) -> tuple[int, str, str]:
     """The reply in the pieces."""
-    from postfixpy.smtp.agent import _new_session
     from postfixpy.smtp.cache import Policy
+    from postfixpy.smtp.connection import new_session
     from postfixpy.smtp.policy import Policy as TLSPolicy
 
     delivery = world.delivery()
-    session = _new_session(delivery, None, TLSPolicy(), Policy())
+    session = new_session(delivery, None, TLSPolicy(), Policy())
     session.stream.set_limit(10)
     left = list(pieces)
     generator = read_reply(session)

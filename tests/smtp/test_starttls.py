@@ -3,7 +3,7 @@
 from typing import Any
 
 from postfixpy.migrate.scenario import CERTIFICATES
-from postfixpy.smtp.memory import Network
+from postfixpy.smtp.peers import Network
 
 TX = ["< MAIL", "> 250 ok", "< RCPT", "> 250 ok", "< DATA", "> 354 go", "<data", "> 250 ok"]
 HEAD = ["> 220 a ESMTP", "< EHLO", "> 250-a", "> 250 STARTTLS", "< STARTTLS", "> 220 go", "starttls good", "< EHLO"]

@@ -10,7 +10,7 @@ import pytest
 from postfixpy.mail.delivery import TLS_NOT_REQUIRED
 from postfixpy.migrate.scenario import CERTIFICATES
 from postfixpy.smtp import sts
-from postfixpy.smtp.memory import Network
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.policy_table import parse_entry
 from postfixpy.smtp.sts_policy import STSPolicy
 from postfixpy.tls.level import Level

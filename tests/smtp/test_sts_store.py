@@ -17,7 +17,8 @@ from postfixpy.dns.lookup import Resolver
 from postfixpy.smtp import policy, sts_store
 from postfixpy.smtp.delivery import Server
 from postfixpy.smtp.edge import Edge, policies_of
-from postfixpy.smtp.memory import Clock, Zone, finish
+from postfixpy.smtp.memory import Clock, finish
+from postfixpy.smtp.names import Zone
 from postfixpy.smtp.sts_policy import Found, STSPolicy
 from postfixpy.smtp.sts_store import FetchError, Policies, fetch
 from postfixpy.tls.level import Level

@@ -10,6 +10,7 @@ from postfixpy.errors import FatalError
 from postfixpy.smtp import trace
 
 from .test_agent import SCRIPT
+from .test_starttls import HEAD, KEPT, TX, world_of
 
 RECORD = {
     "time": 0.0,
@@ -44,6 +45,22 @@ def test_record(make_world) -> None:  # type: ignore[no-untyped-def]
         ("closed", ""),
     ]
     json.dumps(record)
+
+
+def test_handshakes(make_world) -> None:  # type: ignore[no-untyped-def]
+    text = "postfixpy_session_trace_directory = trace\n" + KEPT.replace("smtp_tls_loglevel = 1\n", "")
+    for script, story in (
+        (
+            [*HEAD, "> 250 a", *TX, "< QUIT"],
+            "Untrusted TLS connection established to server.example[127.0.0.11]:25: TLSv1.3 with cipher ",
+        ),
+        ([*HEAD[:-2], "hello", "close"], "failed: "),
+    ):
+        world = world_of(make_world, text, script)
+        world.deliver(world.request("server.example"))
+        start, result = [event for event in world.memory.traces[0]["events"] if event[1] == "tls"]
+        assert start[2] == "starts, level encrypt"
+        assert result[2].startswith(story) and len(result[2]) > len("failed: ")
 
 
 def test_nothing_is_kept_by_default(make_world) -> None:  # type: ignore[no-untyped-def]

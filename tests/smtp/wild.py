@@ -19,7 +19,9 @@ from postfixpy.smtp import agent, effects
 from postfixpy.smtp.content import ListSource
 from postfixpy.smtp.delivery import Delivery
 from postfixpy.smtp.effects import ConnectError, StreamError
-from postfixpy.smtp.memory import Clock, Memory, Network, Zone
+from postfixpy.smtp.memory import Clock, Memory
+from postfixpy.smtp.names import Zone
+from postfixpy.smtp.peers import Network
 from postfixpy.smtp.settings import Settings
 
 T = TypeVar("T")

@@ -3,7 +3,8 @@
 from typing import Any
 
 from postfixpy.smtp.effects import Read, Run, StartTLS, Write
-from postfixpy.smtp.memory import Clock, Memory, Network
+from postfixpy.smtp.memory import Clock, Memory
+from postfixpy.smtp.peers import Network
 from postfixpy.tls.context import ClientContext
 from postfixpy.tls.handshake import TLSRequest, TLSState
 from postfixpy.tls.level import Level
