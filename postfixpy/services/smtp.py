@@ -57,8 +57,8 @@ class Smtp(DeliveryAgent):
     async def pre_jail(self) -> None:
         context = self.context
         self.view.check("lmtp_" if self.lmtp else "smtp_")
-        self.settings = Settings(self.view, lmtp=self.lmtp, service=context.service, words=context.words)
         self.reporter = Reporter.of(self.view, self.filter_parameter)
+        self.settings = Settings(self.view, lmtp=self.lmtp, service=context.service, words=context.words)
         self.tokens = tokens_of(self.view)
         self.policies = policies_of(self.settings)
 

@@ -17,7 +17,7 @@ from postfixpy.tls import loglevel
 from . import session as feature
 from .delivery import Delivery, Server, requires_smtputf8
 from .destination import Site
-from .effects import CacheFind, CacheSave, Run, ask
+from .effects import CacheFind, CacheSave, Run, listed
 from .policy import Policy as TLSPolicy
 from .policy import PolicyError
 from .session import Session
@@ -54,7 +54,7 @@ def choose_policy(d: Delivery, site: Site | None, found: bool) -> Run[Policy]:
     settings = d.settings
     if settings.cache_destinations is not None:
         domain = site.host if site is not None else d.server.site
-        if (yield from ask(settings.cache_destinations.search(domain))):
+        if (yield from listed(settings.cache_destinations.search(domain))):
             return Policy(True, True, d.server.site if found else "")
     if settings.view.smtp_connection_cache_on_demand:
         load = bool(d.request.flags & CONNECTION_LOAD)

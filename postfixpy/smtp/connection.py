@@ -4,12 +4,11 @@ from postfixpy import log
 from postfixpy.dns.names import family_of
 from postfixpy.dns.record import AAAA, Record
 from postfixpy.errors import FatalError
-from postfixpy.lookup.table import TableError
 from postfixpy.mail.dsn import DSN
 
 from . import cache, tls_sessions
 from .delivery import Delivery
-from .effects import BindError, Connect, ConnectError, Notify, Run, Trace, ask
+from .effects import BindError, Connect, ConnectError, Notify, Run, Trace, listed
 from .policy import Policy
 from .session import NOT_CACHED, THROTTLED, Session
 from .stream import Stream
@@ -70,10 +69,7 @@ def is_debug_peer(d: Delivery, host: str, address: str) -> Run[bool]:
     peers = d.settings.debug_peers
     if peers is None:
         return False
-    try:
-        return (yield from ask(peers.search(host, address)))
-    except TableError:
-        return False
+    return (yield from listed(peers.search(host, address)))
 
 
 def clean_up(d: Delivery, session: Session, cached: cache.Policy) -> Run[None]:

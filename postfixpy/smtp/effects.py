@@ -227,6 +227,14 @@ class FetchPolicy(Effect[Found]):
     ident: str
 
 
+def listed(search: TableSearch[bool]) -> Run[bool]:
+    """Whether a list has something; a list whose table cannot answer has not, after its warning."""
+    try:
+        return (yield from ask(search))
+    except TableError:
+        return False
+
+
 def ask(search: TableSearch[T]) -> Run[T]:
     """The result of a search of postfixpy.lookup. Raises TableError."""
     try:

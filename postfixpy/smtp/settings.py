@@ -23,7 +23,7 @@ from postfixpy.tls.level import LEVELS, Level
 from postfixpy.tls.loglevel import log_mask
 
 from . import destination, requiretls, sts, tlsrpt
-from .effects import Run, ask
+from .effects import Run, listed
 from .parameters import any_release
 from .policy import global_level
 from .trace import PARAMETER as TRACE_PARAMETER
@@ -66,8 +66,8 @@ class Settings:
         self.line_length_limit: int = view.line_length_limit
         self.auth_cache: Table | None = None
         self.password_delimiter: str = view.smtp_sasl_password_result_delimiter  # a bad value is fatal at the start
-        if view.smtp_sasl_auth_enable:
-            self._check_sasl()
+        self._open_debug_peers()
+        self._set_sasl()
         self._notice_level()
         self.flags = parse_flags(words)
         self._obsolete_final()
@@ -92,6 +92,22 @@ class Settings:
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
         self._ranks = self._family_ranks()
         self.known_ports = destination.parse_known_ports(view.known_tcp_ports)
+
+    def _open_debug_peers(self) -> None:
+        view = self.view
+        text = view.debug_peer_list if view.debug_peer_level > 0 else ""
+        parent = bool(text) and matches_parent("debug_peer_list", view)
+        self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
+
+    def _set_sasl(self) -> None:
+        """Raises FatalError."""
+        view = self.view
+        self.sasl_memory: dict[str, Any] = {}
+        if view.smtp_sasl_auth_enable:
+            self._check_sasl()
+        self.password_maps = self._maps("smtp_sasl_password_maps") if view.smtp_sasl_auth_enable else None
+        text = view.smtp_sasl_mechanism_filter
+        self.mechanism_filter = _MechanismFilter("smtp_sasl_mechanism_filter", text, view) if text else None
 
     def _check_sasl(self) -> None:
         """What is fatal at the start. Raises FatalError."""
@@ -131,6 +147,7 @@ class Settings:
         """Raises FatalError."""
         view = self.view
         self.tls_level: Level = global_level(self)
+        self._open_tls_policy()
         self.tls_context: ClientContext | None = None
         if available and (self.tls_level > Level.NONE or view.smtp_tls_per_site or view.smtp_tls_policy_maps):
             from postfixpy.tls.context import client_context
@@ -192,13 +209,6 @@ class Settings:
         view = self.view
         text = view.smtp_connection_cache_destinations
         self.cache_destinations = StringList("smtp_connection_cache_destinations", text, view) if text else None
-        self._open_tls_policy()
-        self.tls_per_site = self._maps("smtp_tls_per_site") if self.tls_policy is None else None
-        if self.tls_policy is not None and view.smtp_tls_per_site:
-            per_site, policy = self.name("smtp_tls_per_site"), self.name("smtp_tls_policy_maps")
-            log.warning(f"{per_site} ignored when {policy} is not empty.")
-        self.sasl_memory: dict[str, Any] = {}
-        self.password_maps = self._maps("smtp_sasl_password_maps") if view.smtp_sasl_auth_enable else None
         self.discard_maps = self._maps("smtp_discard_ehlo_keyword_address_maps")
         self.pix_maps = self._maps("smtp_pix_workaround_maps")
         self.generic_maps = self._maps("smtp_generic_maps")
@@ -215,11 +225,6 @@ class Settings:
         self.dns_reply_filter = self._maps("smtp_dns_reply_filter")
         text = view.use_srv_lookup
         self.srv_services = StringList("use_srv_lookup", text, view) if text else None
-        text = view.smtp_sasl_mechanism_filter
-        self.mechanism_filter = _MechanismFilter("smtp_sasl_mechanism_filter", text, view) if text else None
-        text = view.debug_peer_list if view.debug_peer_level > 0 else ""
-        parent = bool(text) and matches_parent("debug_peer_list", view)
-        self.debug_peers = NameAddressList("debug_peer_list", text, view, parent=parent) if text else None
         self.requiretls_policy = requiretls.parse(view)
         self.addresses = AddressContext(view, LocalDomains(view, self.is_own))
 
@@ -229,6 +234,9 @@ class Settings:
         self.sts = sts.TABLE in words and sts.available(self)
         tables = " ".join(word for word in words if word != sts.TABLE)
         self.tls_policy = Maps(self.name(name), tables, self.view) if words else None
+        self.tls_per_site = self._maps("smtp_tls_per_site") if self.tls_policy is None else None
+        if self.tls_policy is not None and self.view.smtp_tls_per_site:
+            log.warning(f"{self.name('smtp_tls_per_site')} ignored when {self.name(name)} is not empty.")
 
     def tables_changed(self) -> str | None:
         """The name of a table that was changed since it was opened, or None."""
@@ -241,7 +249,7 @@ class Settings:
 
     def wants_srv(self, service: str) -> Run[bool]:
         """Whether destinations with this service are looked up by SRV records."""
-        return bool(self.srv_services is not None and (yield from ask(self.srv_services.search(service))))
+        return bool(self.srv_services is not None and (yield from listed(self.srv_services.search(service))))
 
     def is_own(self, address: str) -> bool:
         """Whether an address is one of this system's: inet_interfaces, proxy_interfaces."""

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +124,12 @@ class Process:
             stdout=subprocess.DEVNULL,
         )
         agent_status.close()
+        threading.Thread(target=self._read_status, daemon=True).start()
+
+    def _read_status(self) -> None:
+        """As master(8) does: a program that nobody listens to stops after some requests."""
+        while self._status.recv(4096):
+            pass
 
     def running(self) -> bool:
         return self.process.poll() is None

@@ -20,7 +20,6 @@ What is made equal in recordings, because it differs between two runs:
 
 import json
 import re
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -45,9 +44,6 @@ class OurSystem(RealPostfix):
 
     def __init__(self, release: str, **settings: Any) -> None:
         super().__init__(release, whole=True, **settings)
-        place = self.path("/usr/lib/x86_64-linux-gnu/libffi.so.8")
-        if not place.exists():  # our interpreter needs it, and a small root may not have it
-            shutil.copy(f"/usr/lib/x86_64-linux-gnu/{place.name}", place)
 
     def ours(self, *words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
         return self.run("env", f"POSTFIXPY_VERSION={self.release}", PYTHON, "-m", "postfixpy", *words, **options)
