@@ -199,9 +199,9 @@ def _take(request: Request, letter: str, value: str, release: Release) -> None:
 def _parameter_classes(text: str, *, verbose: bool) -> set[str]:
     classes: set[str] = set()
     for word in split_list(text):
-        if verbose:
-            log.info(f"name_mask: {word}")
         name = word.lower()
+        if verbose and (name == "all" or name in CLASSES):
+            log.info(f"name_mask: {word}")
         if name == "all":
             classes.update(CLASSES)
         elif name in CLASSES:

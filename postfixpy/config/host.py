@@ -215,10 +215,11 @@ def networks(inet_interfaces: str, inet_protocols: str, style: str, trace: Calla
         raise FatalError(f'unknown mynetworks mask style value "{unknown[0]}" in "{style}"')
     if len(set(words)) != 1:
         raise FatalError(f"bad mynetworks_style value: {style}; specify exactly one value")
-    own = own_addresses(inet_interfaces, families)
     if trace is not None:
         for word in (*split_list(inet_protocols), *words):
             trace(f"name_mask: {word}")
+    own = own_addresses(inet_interfaces, families)
+    if trace is not None:
         for family, label in ((socket.AF_INET, "IPv4"), (socket.AF_INET6, "IPv6")):
             count = sum(address.family == family for address in own)
             trace(f"inet_addr_local: configured {count} {label} addresses")

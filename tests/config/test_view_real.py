@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from postfixpy.config import load
 from postfixpy.config.inspect.text import line
@@ -26,7 +26,11 @@ def real() -> Iterator[Real]:
     program.close()
 
 
-@settings(max_examples=int(os.environ.get("POSTFIXPY_EXAMPLES", "100")), suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=int(os.environ.get("POSTFIXPY_EXAMPLES", "100")),
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate),
+)
 @pytest.mark.timeout(3600)
 @given(main=generated.MAIN)
 def test_every_value(real: Real, main: str, log_lines: list[str]) -> None:

@@ -225,8 +225,11 @@ def field_number(name: str) -> int | None:
 
 def show_fields(names: Names, style: Style, wanted: list[str]) -> Iterator[str]:
     """-F: ``service/type/field = value`` lines."""
-    requests = _requests(wanted, 3, "-F option requires service_name[/type[/field]]")
-    numbers = [field_number(request.pattern[2]) for request in requests]
+    requests: list[_Request] = []
+    numbers = []
+    for request_text in wanted:
+        requests += _requests([request_text], 3, "-F option requires service_name[/type[/field]]")
+        numbers.append(field_number(requests[-1].pattern[2]))
     for scope in names.scopes:
         if not wanted:
             for index in range(MIN_FIELDS):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 
 from tools import real_root
 
@@ -19,7 +19,10 @@ pytestmark = pytest.mark.real
 EXAMPLES = int(os.environ.get("POSTFIXPY_EXAMPLES", "200"))
 """Cases of each test under each release; thousands with POSTFIXPY_EXAMPLES=5000."""
 
-THOROUGH = settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
+# What differs is made small by tools/fuzz_postconf.py; here that would take minutes.
+THOROUGH = settings(
+    max_examples=EXAMPLES, suppress_health_check=list(HealthCheck), phases=(Phase.explicit, Phase.generate)
+)
 
 
 @pytest.fixture(scope="module")
