@@ -25,7 +25,8 @@ class AcceptLock:
             flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
             self._fd = os.open(path, flags, 0o600)
         except OSError as error:
-            raise FatalError(f"open lock file {path}: cannot open file: {os.strerror(error.errno or 0)}") from None
+            what = "cannot open file" if os.path.lexists(path) else "cannot create file exclusively"
+            raise FatalError(f"open lock file {path}: {what}: {os.strerror(error.errno or 0)}") from None
         self._waiting = False
         self.held = False
 

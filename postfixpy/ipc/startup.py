@@ -40,6 +40,10 @@ def check(view: "View") -> None:
 
     if view.syslog_facility not in FACILITIES:
         raise _bad(view, "syslog_facility", f"unrecognized value: {view.syslog_facility}")
+    if view.is_set("known_tcp_ports") and view.parameter("known_tcp_ports") is not None:
+        from postfixpy.config.known_ports import parse_known_ports
+
+        parse_known_ports(view.known_tcp_ports, log.warning)
     _read(view, names["switches"])
     families = host.protocol_families(view.inet_protocols)
     for name in ("myhostname", "mydomain"):

@@ -197,7 +197,8 @@ def open_lock(path: str) -> int:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise FatalError(f"open lock file {path}: cannot open file: {os.strerror(error.errno or 0)}") from None
+        what = "cannot open file" if os.path.lexists(path) else "cannot create file exclusively"
+        raise FatalError(f"open lock file {path}: {what}: {os.strerror(error.errno or 0)}") from None
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -51,16 +51,6 @@ def parse_site(text: str, default_service: str, ports: dict[str, str], *, utf8: 
     return Site(text, host, service, find_port(service, text, ports), literal)
 
 
-def parse_known_ports(text: str) -> dict[str, str]:
-    """known_tcp_ports, ``smtps=submissions=465``, as a map from each name to the number."""
-    ports: dict[str, str] = {}
-    for entry in split_list(text):
-        *names, port = entry.split("=")
-        for name in names:
-            ports[name] = port
-    return ports
-
-
 def find_port(service: str, site: str, ports: dict[str, str]) -> int:
     """The port number of a service. Raises FatalError."""
     import socket

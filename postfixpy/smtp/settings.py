@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from postfixpy import log
+from postfixpy.config.known_ports import parse_known_ports
 from postfixpy.dns.lookup import RES_DEFNAMES, RES_DNSRCH
 from postfixpy.dns.record import AAAA
 from postfixpy.errors import FatalError
@@ -22,7 +23,7 @@ from postfixpy.lookup.table import Flags, Table, TableError
 from postfixpy.tls.level import LEVELS, Level
 from postfixpy.tls.loglevel import log_mask
 
-from . import destination, requiretls, sts, tlsrpt
+from . import requiretls, sts, tlsrpt
 from .effects import Run, listed
 from .parameters import any_release
 from .policy import global_level
@@ -91,7 +92,7 @@ class Settings:
         if self.verify_target not in ("rcpt", "data"):
             raise FatalError(f'bad protocol stage: "smtp_address_verify_target = {self.verify_target}"')
         self._ranks = self._family_ranks()
-        self.known_ports = destination.parse_known_ports(view.known_tcp_ports)
+        self.known_ports = parse_known_ports(view.known_tcp_ports)
 
     def _open_debug_peers(self) -> None:
         view = self.view

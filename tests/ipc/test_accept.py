@@ -28,7 +28,7 @@ def test_a_lock_that_is_free_is_ours_at_once(tmp_path):
 
 
 def test_a_lock_file_that_cannot_be(tmp_path):
-    with pytest.raises(FatalError, match="open lock file /no/such: cannot open file: No such file or directory"):
+    with pytest.raises(FatalError, match="open lock file /no/such: cannot create file exclusively: No such file"):
         AcceptLock("/no/such")
     os.symlink("/etc/passwd", tmp_path / "link")
     with pytest.raises(FatalError):

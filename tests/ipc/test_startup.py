@@ -64,6 +64,14 @@ def test_several_relayhosts_are_for_releases_from_3_5_on(tmp_path, log_lines):
     )
 
 
+def test_an_entry_of_known_tcp_ports_that_is_wrong(tmp_path, log_lines):
+    write(tmp_path / "etc", "known_tcp_ports = a=b=, smtp")
+    assert complaint(tmp_path / "etc", log_lines) == (
+        'warning: known_tcp_ports: in "a=b=": missing port value after "="\n'
+        'warning: known_tcp_ports: in " smtp" is not in "name = value" form'
+    )
+
+
 def test_a_parameter_of_a_later_release_is_not_read(tmp_path, log_lines):
     write(tmp_path / "etc", "requiretls_enable = maybe")
     assert complaint(tmp_path / "etc", log_lines) == ""

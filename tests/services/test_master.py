@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from postfixpy.errors import FatalError
 from postfixpy.ipc.attributes import ProtocolError
 from postfixpy.ipc.blocking import Client, connect
 from tests.ipc.processes import configuration, environment, until
@@ -305,3 +306,13 @@ def test_a_client_waits_while_the_only_process_is_busy(run):
             master.client("public/alone", timeout=0.3)
         busy.close()
         assert master.ask("public/alone")["do"] == "echo"
+
+
+def test_a_lock_file_that_cannot_be(tmp_path: Path) -> None:
+    """Postfix's words for a file that is not there, and for one that is."""
+    from postfixpy.services.master import open_lock
+
+    with pytest.raises(FatalError, match=r"lock: cannot create file exclusively: No such file or directory$"):
+        open_lock(str(tmp_path / "missing" / "lock"))
+    with pytest.raises(FatalError, match=r": cannot open file: Is a directory$"):
+        open_lock(str(tmp_path))

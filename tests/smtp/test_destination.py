@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from postfixpy.config.known_ports import parse_known_ports
 from postfixpy.errors import FatalError
-from postfixpy.smtp.destination import parse_known_ports, parse_site, split_list
+from postfixpy.smtp.destination import parse_site, split_list
 
 PORTS = parse_known_ports("lmtp=24, smtp=25, smtps=submissions=465, submission=587")
 
