@@ -28,6 +28,8 @@ def real() -> Iterator[Real]:
 
 @settings(
     max_examples=int(os.environ.get("POSTFIXPY_EXAMPLES", "100")),
+    derandomize="POSTFIXPY_EXAMPLES" not in os.environ,
+    database=None,
     suppress_health_check=list(HealthCheck),
     phases=(Phase.explicit, Phase.generate),
 )
