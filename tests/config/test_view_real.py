@@ -1,7 +1,6 @@
 """Views against ``postconf -x`` of the real Postfix: the same value for every parameter."""
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 
@@ -38,7 +37,7 @@ def real() -> Iterator[Real]:
 def test_every_value(real: Real, main: str, log_lines: list[str]) -> None:
     case = Case({"main.cf": main, "master.cf": ""}, ["-c", "@DIR@", "-x"], {})
     status, output, _, _ = real.run(case)
-    if status or ("process_name" in main and re.search(r"^my(domain|hostname)", main, re.MULTILINE)):
+    if status or "process_name" in main:
         return  # postconf evaluates the names of the host before it has set its own
     place = real.inside(f"{real.name}-d")
     prepare(case, place, str(place))
