@@ -9,7 +9,7 @@ import os
 import re
 
 OUR_MASTER = "POSTFIXPY_MASTER"
-"""Set in the environment of what our own master starts."""
+"""Set in the environment of what our own master starts: the release whose internal protocol its services speak."""
 
 _STAMP = re.compile(rb"mail_version=(\d+)\.(\d+)[-.\w]*\0")
 _PLAIN = re.compile(rb"\0(\d+)\.(\d+)(?:\.\d+|-\d{8}|-RC\d+)[-.\w]*\0")
@@ -26,15 +26,16 @@ def release(directory: str = "") -> str:
     candidates = [f"/proc/{os.getppid()}/exe"] if "GENERATION" in os.environ else []
     if directory:
         candidates.append(f"{directory}/master")
-    for path in candidates:
-        try:
-            with open(path, "rb") as program:
-                found = stamp(program.read(_MAX_PROGRAM))
-        except OSError:
-            continue
-        if found:
-            return found
-    return ""
+    return next(filter(None, map(stamp_of, candidates)), "")
+
+
+def stamp_of(path: str) -> str:
+    """The release of the executable file `path`, as `stamp`; "" when it cannot be read."""
+    try:
+        with open(path, "rb") as program:
+            return stamp(program.read(_MAX_PROGRAM))
+    except OSError:
+        return ""
 
 
 def stamp(program: bytes) -> str:

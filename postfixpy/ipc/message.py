@@ -21,6 +21,7 @@ from .attributes import (
     encode_int,
     encode_long,
 )
+from .installed import OUR_MASTER
 
 Release = tuple[int, int]
 CURRENT: Release = (3, 11)
@@ -29,8 +30,8 @@ ANNOUNCED: Release = (3, 6)
 
 
 def system_release() -> Release:
-    """The release of the mail system that this process belongs to: $POSTFIXPY_VERSION, or the newest."""
-    text = os.environ.get("POSTFIXPY_VERSION")
+    """The release whose protocol this mail system speaks: our master's, $POSTFIXPY_VERSION, or the newest."""
+    text = os.environ.get(OUR_MASTER) or os.environ.get("POSTFIXPY_VERSION")
     if not text:
         return CURRENT
     from postfixpy.config.parameters import parse_release

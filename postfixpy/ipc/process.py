@@ -25,7 +25,7 @@ from .channel import Channel
 from .installed import OUR_MASTER
 from .jail import drop_privileges
 from .master_status import AVAIL, LISTEN, STATUS, TAKEN, Status
-from .message import announcement
+from .message import announcement, system_release
 from .passed import receive_passed
 from .requests import Requests
 from .service import Context, Service
@@ -53,6 +53,7 @@ class Process:
         self._status = status
         self._lock = lock
         self._view = context.view
+        self._release = system_release()
         self._channels: set[Channel] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._served = 0
@@ -237,7 +238,7 @@ class Process:
                 return
             name = f"{self.context.service} socket"
             _, channel = await self._loop.connect_accepted_socket(
-                lambda: Channel(name, timeout=self._view.ipc_timeout, release=self._view.release), client
+                lambda: Channel(name, timeout=self._view.ipc_timeout, release=self._release), client
             )
             channel.attributes = attributes
             await self._serve(channel)
@@ -251,7 +252,7 @@ class Process:
             channel.drain_requests()
         try:
             if self.service.protocol:
-                channel.write(announcement(self.service.protocol, self._view.release))
+                channel.write(announcement(self.service.protocol, self._release))
             await self.service.serve(channel)
         except ProtocolError as error:
             log.warning(str(error))

@@ -298,5 +298,5 @@ class Session:
             os.unlink(self.file.path)
         except OSError as error:
             log.warning(f"remove {self.file.path}: {error.strerror}")
-        if self.channel.release >= (3, 10):
+        if self.mail.settings.view.release >= (3, 10):
             log.info(f"{queue_id}: removed ({'canceled' if self.mail.errors else 'discarded'})")

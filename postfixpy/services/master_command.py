@@ -11,9 +11,12 @@ has to know. Postfix's start script refuses such a configuration, and has a scri
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from postfixpy.config import MasterEntry, View
+from postfixpy.config.parameters import parse_release
+from postfixpy.ipc import installed
+from postfixpy.ipc.message import ANNOUNCED
 
 from . import PROGRAMS
 
@@ -73,6 +76,23 @@ def unavailable(entry: MasterEntry, path: str, *, root: bool, mail_owner: str) -
     else:
         return None
     return f"service {entry.name}/{entry.type}: program {entry.command} {reason}: {_effect(entry)}"
+
+
+def protocol(entries: Sequence[MasterEntry], daemons: str, own: tuple[int, ...]) -> tuple[str, str]:
+    """The release whose internal protocol the services speak, and a warning or "".
+
+    It is that of the real Postfix daemons that rows run from `daemons`, else `own`. Before 3.6 services did not say
+    first which protocol they speak; our commands, which master does not start, must then know it, too.
+    """
+    speak = f"{own[0]}.{own[1]}"
+    for entry in entries:
+        path = f"{daemons}/{entry.command}"
+        if is_ours(entry.command) or not (found := installed.stamp_of(path)):
+            continue
+        if (parse_release(found) >= ANNOUNCED) == (own[:2] >= ANNOUNCED):
+            return found, ""
+        return speak, f"{path} is of Postfix {found}: set POSTFIXPY_VERSION={found} for postfix start and all commands"
+    return speak, ""
 
 
 def forbidden(entry: MasterEntry, error: str) -> str:

@@ -84,6 +84,7 @@ class Supervisor:
         self._signals: set[int] = set()
         self._exit: int | None = None
         self._missing: set[str] = set()
+        self._protocol = ""
         self._flow = tuple(high(fd) for fd in os.pipe())
         for fd in self._flow:
             os.set_blocking(fd, False)
@@ -109,6 +110,9 @@ class Supervisor:
         if postlog is not None:
             entries.append(postlog)
             missed(command.postlog_warning(postlog))
+        self._protocol, doubt = command.protocol(entries, self.view.daemon_directory, self.view.release)
+        if doubt:
+            missed(doubt)
         for entry in entries:
             if not self._enabled(entry):
                 continue
@@ -335,7 +339,7 @@ class Supervisor:
             pid = os.posix_spawn(
                 path,
                 argv,
-                {**os.environ, "GENERATION": f"{self._generation:o}", OUR_MASTER: "1"},
+                {**os.environ, "GENERATION": f"{self._generation:o}", OUR_MASTER: self._protocol},
                 file_actions=[(os.POSIX_SPAWN_DUP2, ours_fd, child_fd) for ours_fd, child_fd in places],
                 setsigdef=[signal.SIGXFSZ],
             )

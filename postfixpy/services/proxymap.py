@@ -23,6 +23,7 @@ from postfixpy.errors import FatalError
 from postfixpy.ipc import proxymap as wire
 from postfixpy.ipc.attributes import Pair, ProtocolError, Value
 from postfixpy.ipc.channel import Channel
+from postfixpy.ipc.message import system_release
 from postfixpy.ipc.service import Context, Service
 from postfixpy.lookup import build, open_table
 from postfixpy.lookup.registry import is_type
@@ -114,13 +115,13 @@ class Proxymap(Service):
         super().__init__(context)
         if context.words:
             raise FatalError(f"unexpected command-line argument: {context.words[0]}")
-        name, view = context.service, self.view
+        name = context.service
         if name not in ("proxymap", "proxywrite"):
             need = 'service name must be "proxywrite" or "proxymap"'
             raise FatalError(f'invalid service name: "{name}" - {need}')
         self.writer = name == "proxywrite"
         self.parameter = "proxy_write_maps" if self.writer else "proxy_read_maps"
-        self.release = view.release
+        self.release = system_release()
         self._tables: dict[tuple[str, Flags], Table] = {}
         self._queues: dict[str, Queue] = {}
 

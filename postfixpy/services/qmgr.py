@@ -4,8 +4,8 @@ Looks at the incoming queue when it is triggered, and at the deferred queue ever
 qmgr_message_active_limit messages active; resolves their recipients with trivial-rewrite(8); schedules deliveries by
 transport and destination; then returns, defers or removes each message. The parts are in `queue_manager`.
 
-Agents and the bounce family may be Postfix's own: their release is the one that the configuration is read as
-(`view.release`: POSTFIXPY_VERSION, else 3.11), because that decides an attribute's name in their protocol.
+Agents and the bounce family may be Postfix's own: `ipc.message.system_release` tells their release, which decides an
+attribute's name in their protocol.
 
 Where it differs from Postfix - An agent that does not answer within daemon_timeout is given up like one that crashed;
 Postfix ends its queue manager. - A transport never has more connections than its process limit in master.cf. -
@@ -20,6 +20,7 @@ import time
 from postfixpy import log
 from postfixpy.errors import FatalError
 from postfixpy.ipc.disposition import Reporter
+from postfixpy.ipc.message import system_release
 from postfixpy.ipc.rewrite import RewriteClient
 from postfixpy.ipc.service import Context, Service
 from postfixpy.ipc.trigger import send_trigger
@@ -78,7 +79,7 @@ class QueueManager(Service):
             Scheduler(settings, self._transport, time.time()),
             store,
             self.rewrite,
-            Notices(view, self.reporter, view.release),
+            Notices(view, self.reporter, system_release()),
             Policy.read(view),
             verp_filter=view.verp_delimiter_filter,
             external_addresses=self.reporter.external,
@@ -87,7 +88,7 @@ class QueueManager(Service):
             intake,
             Flow.inherited(view.in_flow_delay, view.default_process_limit),
             fatal=self._fatal,
-            release=view.release,
+            release=system_release(),
             agent_timeout=view.daemon_timeout,
         )
         self.manager.start()

@@ -4,6 +4,8 @@ and our programs inside the real mail system. Needs root and Debian's package, i
 import os
 import re
 import shutil
+import smtplib
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -127,3 +129,48 @@ def test_our_client_inside_the_real_mail_system(pair: tuple[MailSystem, Sink]) -
         wait_for(lambda: not system.queued(), system, "an empty queue")
     assert sorted(sink.recipients()) == ["a@example.org", "b@example.org"]
     assert not re.search("fatal:|panic:|Traceback|exit status", system.log()), system.log()
+
+
+def test_real_agents_under_our_master(tmp_path: Path) -> None:
+    """Rows whose programs we do not have are those of daemon_directory, and what they do is done as they speak."""
+    boxes = tmp_path / "boxes"
+    boxes.mkdir()
+    boxes.chmod(0o777)
+    system = MailSystem(
+        tmp_path,
+        "stock-debian",
+        **OWNERS,
+        daemon_directory=REAL_DAEMONS,
+        mydestination="local.example",
+        alias_maps="inline:{sink=/dev/null}",
+        virtual_mailbox_domains="virtual.example",
+        virtual_mailbox_maps="inline:{b@virtual.example=b/}",
+        virtual_mailbox_base=str(boxes),
+        virtual_uid_maps="static:65534",
+        virtual_gid_maps="static:65534",
+        transport_maps="inline:{pipe.example=cat:}",
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    text = (system.config / "master.cf").read_text().replace("\nsmtp      inet", f"\n127.0.0.1:{port} inet")
+    (system.config / "master.cf").write_text(f"{text}cat unix - n n - - pipe user=nobody argv=/bin/cat\n")
+    try:
+        system.start()
+        people = ["sink@local.example", "b@virtual.example", "c@pipe.example", "nobody-there@local.example"]
+        system.check("sendmail", "-f", "sink@local.example", *people, stdin="Subject: x\n\nx\n")
+        with smtplib.SMTP("127.0.0.1", port) as client:
+            client.sendmail("me@local.example", ["b@virtual.example"], "Subject: y\n\ny\n")
+        system.wait_for(lambda: not system.queued(), "an empty queue")
+        told = sorted(re.findall(r"to=<(\S+)>, relay=(\S+), .* status=(\w+) ", system.log()))
+        assert told == [
+            ("b@virtual.example", "virtual", "sent"),  # by sendmail
+            ("b@virtual.example", "virtual", "sent"),  # by smtpd
+            ("c@pipe.example", "cat", "sent"),
+            ("nobody-there@local.example", "local", "bounced"),
+            ("sink@local.example", "local", "sent"),  # the message
+            ("sink@local.example", "local", "sent"),  # and what was returned
+        ]
+        assert len([path for path in (boxes / "b").rglob("*") if path.is_file()]) == 2
+        assert not re.search("fatal:|panic:|Traceback|unexpected attribute|exit status", system.log()), system.log()
+    finally:
+        system.stop()

@@ -53,7 +53,7 @@ def test_nothing_is_looked_for_under_our_master(monkeypatch: pytest.MonkeyPatch)
     from postfixpy.services import run
 
     monkeypatch.setattr(sys, "argv", ["/usr/lib/postfix/sbin/smtp"])
-    monkeypatch.setenv("POSTFIXPY_MASTER", "1")
+    monkeypatch.setenv("POSTFIXPY_MASTER", "3.11")
     monkeypatch.delenv("POSTFIXPY_VERSION", raising=False)
     monkeypatch.setattr(installed, "release", lambda directory: "2.6")
     monkeypatch.setattr("postfixpy.ipc.runner.run", lambda argv, factory: 7)

@@ -12,6 +12,7 @@ from postfixpy.services.master_command import (
     implied_postlog,
     is_ours,
     postlog_warning,
+    protocol,
     split_list,
     unavailable,
 )
@@ -42,6 +43,20 @@ def words(line: str, **more) -> str:
 )
 def test_what_a_process_is_given(line, more, expected):
     assert words(line, **more) == expected
+
+
+def test_services_speak_as_the_real_daemons_do(tmp_path):
+    entries = [row("smtp unix - - n - - smtp"), row("local unix - n n - - local"), row("x unix - n n - - nothing")]
+    assert protocol(entries, str(tmp_path), (3, 11)) == ("3.11", "")
+    (tmp_path / "smtp").write_bytes(b"\x7fELF mail_version=3.5.18\0")  # ours runs in its place
+    (tmp_path / "local").write_bytes(b"\x7fELF mail_version=3.7.11\0")
+    assert protocol(entries, str(tmp_path), (3, 11)) == ("3.7", "")
+    (tmp_path / "local").write_bytes(b"\x7fELF mail_version=3.5.18\0")
+    assert protocol(entries, str(tmp_path), (3, 11)) == (
+        "3.11",
+        f"{tmp_path}/local is of Postfix 3.5: set POSTFIXPY_VERSION=3.5 for postfix start and all commands",
+    )
+    assert protocol(entries, str(tmp_path), (3, 5)) == ("3.5", "")
 
 
 def why(line: str, path: str, *, root: bool = True, mail_owner: str = "nosuch") -> str | None:

@@ -16,7 +16,7 @@ def test_a_doorkeeper_only_under_a_real_master(monkeypatch):
     assert not _serves_many_under_real_master(["qmgr", "-l", "-t", "unix"])
     assert not _serves_many_under_real_master(["smtp", "-S"])
     assert not _serves_many_under_real_master(["smtp", "-Q"])
-    monkeypatch.setenv("POSTFIXPY_MASTER", "1")
+    monkeypatch.setenv("POSTFIXPY_MASTER", "3.11")
     assert not _serves_many_under_real_master(["smtp", "-t", "unix"])
 
 

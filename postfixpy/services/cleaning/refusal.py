@@ -62,7 +62,7 @@ async def _flush(mail: Incoming, file: QueueFile, service: str, soft_bounce: boo
     request = bounce.Notify(bounce.FLUSH, bounce.CLEAN, *about)
     if mail.verp and not view.disable_verp_bounces:
         request = bounce.NotifyVerp(bounce.VERP, bounce.CLEAN, *about, mail.verp)
-    return await bounce.request(path, request, timeout=view.ipc_timeout, release=view.release)
+    return await bounce.request(path, request, timeout=view.ipc_timeout)
 
 
 def _recipients(file: QueueFile) -> list[Recipient]:
