@@ -1,5 +1,6 @@
 """The system resolver's configuration, resolv.conf(5): what the C library reads, as values."""
 
+import os
 from dataclasses import dataclass, field
 
 _MAX_SERVERS = 3
@@ -33,8 +34,9 @@ class _Draft:
     options: dict[str, str] = field(default_factory=dict)
 
 
-def parse(text: str) -> ResolverConfig:
-    """The configuration in `text`. Lines that make no sense are ignored, as the C library does.
+def parse(text: str, host_name: str = "") -> ResolverConfig:
+    """The configuration in `text`. Lines that make no sense are ignored, as the C library does. Without a list, the
+    domain of the host is searched.
 
     An address may have a port, ``[127.0.0.1]:5353``: an extension of ours, for tests.
     """
@@ -57,7 +59,7 @@ def parse(text: str) -> ResolverConfig:
     options = draft.options
     return ResolverConfig(
         servers=tuple(draft.servers) or (("127.0.0.1", 53),),
-        search=tuple(domain.rstrip(".") for domain in draft.search),
+        search=tuple(domain.rstrip(".") for domain in draft.search or [host_name.partition(".")[2]] if domain),
         ndots=_number(options.get("ndots"), 1, 15),
         timeout=max(1, _number(options.get("timeout"), 5, 30)),
         attempts=max(1, _number(options.get("attempts"), 2, 5)),
@@ -71,7 +73,7 @@ def read(path: str = RESOLV_CONF) -> ResolverConfig:
     """The configuration in the file `path`; the C library's defaults when there is none."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return parse(file.read())
+            return parse(file.read(), os.uname().nodename)
     except OSError:
         return ResolverConfig()
 

@@ -252,6 +252,7 @@ def _replay(scenario: Scenario, directory: str, release: str, program: str, line
         "reply_filter": settings.dns_reply_filter,
         "filter_name": settings.name("smtp_dns_reply_filter"),
         "dnssec_probe": view.dnssec_probe,
+        "search": ["example"],  # the domain of the host in a scenario
     }
     zone = Zone(scenario.zone, scenario.hosts)
     memory = Memory(network, clock, lambda outcome: 0, zone, **options)

@@ -27,5 +27,11 @@ def test_nothing() -> None:
     assert parse("") == ResolverConfig()
 
 
+def test_the_domain_of_the_host_is_the_search_list_that_is_not_there() -> None:
+    assert parse("nameserver 192.0.2.1\n", "mx.a.example").search == ("a.example",)
+    assert parse("search b.example\n", "mx.a.example").search == ("b.example",)
+    assert parse("", "mx").search == ()
+
+
 def test_no_file(tmp_path: Path) -> None:
     assert read(str(tmp_path / "none")).servers == (("127.0.0.1", 53),)
