@@ -8,7 +8,7 @@ from table_case import SUFFIXES, Case, Step, encoded
 from table_databases import SERVED, sqlite
 from table_lines import command_lines, files, messages, names
 from table_rules import rules
-from table_sources import aliases, indexed, networks, texthash
+from table_sources import aliases, indexed, networks, redirected, texthash
 
 KINDS: dict[str, Callable[[random.Random, str], Case]] = {
     **{kind: indexed(kind) for kind in SUFFIXES},
@@ -21,6 +21,7 @@ KINDS: dict[str, Callable[[random.Random, str], Case]] = {
     "messages": messages,
     "files": files,
     "sqlite": sqlite,
+    "redirected": redirected,
     **SERVED,
     "command_lines": command_lines,
 }

@@ -204,3 +204,49 @@ def aliases(rng: random.Random, release: str) -> Case:
         Step("postalias", [*ask, "-s", f"{kind}:t"], unordered=True),
     ]
     return Case("aliases", {"t": source}, steps, f"alias_database = {kind}:t\n{setting(rng)}")
+
+
+LEVELS = ["enable-redirect"] * 8 + ["disable", "nosuch"]
+TARGETS = ["lmdb", "lmdb", "cdb", "hash", "btree", "nosuch", "x-y", "texthash", "static"]
+MAPPINGS = [
+    "",
+    "",
+    "",
+    "inline:{{hash:t = cdb}, {btree = lmdb}}",
+    "inline:{hash=cdb}",
+    "static:cdb",
+    "static:hash",
+    "hash:t",
+    "fail:x",
+    "texthash:m",
+    "nosuch:x",
+]
+
+
+def redirected(rng: random.Random, release: str) -> Case:
+    """Cases of hash: and btree: on a system that has given Berkeley DB up; none before 3.11."""
+    kind = rng.choice(["hash", "btree"])
+    source, spec = plain_source(rng), f"{kind}:t"
+    stdin = keys(rng, source)
+    lines = [f"non_bdb_migration_level = {rng.choice(LEVELS)}"]
+    if rng.random() < 0.7:
+        lines.append(f"default_database_type = {rng.choice(TARGETS)}")
+    if rng.random() < 0.7:
+        lines.append(f"default_cache_db_type = {rng.choice(TARGETS)}")
+    lines.append(f"non_bdb_custom_mapping = {rng.choice(MAPPINGS)}")
+    if rng.random() < 0.5:
+        lines.append("non_bdb_migration_log_redirect = yes")
+    steps = [
+        Step("postmap", [*options(rng, "fwrNn"), spec]),
+        Step("postmap", ["-q", "-", spec], stdin),
+        Step("postmap", ["-s", spec], unordered=True),
+        Step("postmap", ["-i", spec], b"new value\n"),
+        Step("postmap", ["-d", os.fsdecode(rng.choice(stdin.split(b"\n"))), spec]),
+        Step("postmap", ["-q", "-", spec, "inline:{new=v}"], stdin),
+        Step("postalias", ["-q", "a", spec]),
+        Step("postmap", ["t"]),
+    ]
+    main_cf = "\n".join(lines) + "\n"
+    return Case(
+        "redirected", {"t": source, "m": b"hash lmdb\nbtree:t cdb\n"}, steps if release >= "3.11" else [], main_cf
+    )

@@ -13,7 +13,7 @@ from postfixpy import config, log
 from postfixpy.config.parameters import default_release, parse_release
 from postfixpy.errors import FatalError
 from postfixpy.ipc.startup import check
-from postfixpy.lookup import build, registry, source
+from postfixpy.lookup import build, redirect, registry, source
 from postfixpy.lookup.syntax import braced, tokens
 from postfixpy.lookup.table import LATEST, Flags, Table, TableError, error_text
 
@@ -136,6 +136,8 @@ class Tool:
         lenient = parse_release(default_release()) < (3, 9)
         log.set_sink(log.stderr_sink(self.program, self.view.smtputf8_enable, lenient=lenient))
         self._import_environment()
+        if redirect.enabled(self.view):
+            redirect.custom_mapping(self.view, surrogates=False)
 
     def usage_error(self) -> FatalError:
         """The fatal error that tells how the program is used."""

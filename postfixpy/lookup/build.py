@@ -324,9 +324,12 @@ def open_writer(
     old = release(settings) < (3, 8)
     if not is_type(kind, settings):
         raise FatalError(f"unsupported {'dictionary' if old else 'map'} type: {kind}")
+    mapped = ""
     if kind in LEGACY:
+        given = kind
         try:
-            kind = redirected(kind, name, settings, TYPES)
+            kind = redirected(kind, name, settings, TYPES, surrogates=False, making=not must_exist)
+            mapped = " non_bdb mapped" if kind != given else ""
         except OpenError as error:
             raise FatalError(str(error)) from None
     if kind in ("hash", "btree"):
@@ -337,10 +340,10 @@ def open_writer(
         return LmdbWriter(name, settings, flags, create=create, must_exist=must_exist)
     if kind == "fail":
         return FailWriter(name, settings, flags, create=create)
-    if create or (old and not must_exist):  # before 3.8, "postmap -i" took the way of "create"
+    if create or ((old or mapped) and not must_exist):  # before 3.8, "postmap -i" took the way of "create"
         if old:
             raise FatalError(f"unsupported dictionary type: {kind} does not support bulk-mode creation.")
-        raise FatalError(f"no 'map create' support for this type: {kind}")
+        raise FatalError(f"no 'map create' support for{mapped or ' this'} type: {kind}")
     return None
 
 

@@ -4,8 +4,13 @@ Calls block, and let other threads run meanwhile; a `Connection` is for one thre
 copied into Python objects.
 """
 
+import contextlib
 import ctypes
 import ctypes.util
+import os
+import socket
+import threading
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from postfixpy import log
@@ -148,6 +153,19 @@ def error_text(code: int) -> str:
     return decode(_error_text(code) or b"")
 
 
+_ADD = ctypes.CFUNCTYPE(_I, _P, _P, _P, _P, _P)
+_DELETE = ctypes.CFUNCTYPE(None, _P, _P, _P)
+_OPT_CONNECT_CB, _GET_FD = 0x5011, 1
+_sockbuf_ctrl = _library.ber_sockbuf_ctrl
+_sockbuf_ctrl.restype, _sockbuf_ctrl.argtypes = _I, (_P, _I, _P)
+
+
+class _Callbacks(ctypes.Structure):
+    """Who is told of a new connection: ldap_conncb."""
+
+    _fields_ = (("add", _ADD), ("delete", _DELETE), ("argument", _P))
+
+
 class LdapError(Exception):
     """An operation failed: `code` is the result code."""
 
@@ -220,6 +238,9 @@ class Connection:
         if code != SUCCESS:
             self._handle = None
             raise LdapError(code)
+        self._socket: socket.socket | None = None
+        self._callbacks = _Callbacks(_ADD(self._connected), _DELETE(lambda *arguments: None))
+        _checked(_set_option(self._handle, _OPT_CONNECT_CB, ctypes.byref(self._callbacks)))
         limit = _Time(timeout, 0)
         _checked(_set_option(self._handle, OPT_NETWORK_TIMEOUT, ctypes.byref(limit)))
         _checked(_set_option(self._handle, OPT_TIMEOUT, ctypes.byref(limit)))
@@ -229,6 +250,41 @@ class Connection:
         handle, self._handle = getattr(self, "_handle", None), None
         if handle is not None:
             _unbind(handle, None, None)
+        if getattr(self, "_socket", None) is not None:
+            self._socket.close()  # type: ignore[union-attr]  # looked at just now
+
+    def _connected(self, handle: int, buffer: int, url: int, address: int, callbacks: int) -> int:
+        """The library has connected. TLS may come next."""
+        number = ctypes.c_int(-1)
+        _sockbuf_ctrl(buffer, _GET_FD, ctypes.byref(number))
+        if number.value >= 0:
+            if self._socket is not None:
+                self._socket.close()
+            self._socket = socket.socket(fileno=os.dup(number.value))
+        return 0
+
+    @contextlib.contextmanager
+    def _limited(self) -> Iterator[None]:
+        """End what has no time limit in the library, TLS and SASL, when it takes too long. Raises LdapError."""
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            with contextlib.suppress(OSError, AttributeError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # AttributeError: not connected
+
+        timer = threading.Timer(self.timeout + 0.5, end)
+        timer.daemon = True
+        if self.timeout:
+            timer.start()
+        try:
+            yield
+        except LdapError:
+            if over.is_set():
+                raise LdapError(TIMEOUT) from None
+            raise
+        finally:
+            timer.cancel()
 
     def __del__(self) -> None:
         self.close()
@@ -248,13 +304,15 @@ class Connection:
 
     def start_tls(self) -> None:
         """Change to TLS."""
-        _checked(_start_tls(self._handle, None, None))
+        with self._limited():
+            _checked(_start_tls(self._handle, None, None))
 
     def bind(self, dn: str, password: str) -> None:
         """Log in, "simple"."""
         secret = ctypes.create_string_buffer(encode(password))
         credentials = _Bytes(len(encode(password)), ctypes.cast(secret, ctypes.POINTER(ctypes.c_char)))
-        _checked(_bind(self._handle, encode(dn), None, ctypes.byref(credentials), None, None, None))
+        with self._limited():
+            _checked(_bind(self._handle, encode(dn), None, ctypes.byref(credentials), None, None, None))
 
     def bind_sasl(
         self, mechanisms: str, name: str, password: str, realm: str = "", authorization: str = "", minimum: int = 0
@@ -273,10 +331,17 @@ class Connection:
 
         self.set_text(_SECURITY_PROPERTIES, f"minssf={minimum}")
         wanted = encode(mechanisms) if mechanisms else None
-        _checked(_bind_sasl(self._handle, None, wanted, None, None, _QUIET, _Interaction(answer), None))
+        with self._limited():
+            _checked(_bind_sasl(self._handle, None, wanted, None, None, _QUIET, _Interaction(answer), None))
 
     def search(self, base: str, scope: int, filter: str, attributes: list[str]) -> list[Attributes]:
         """The entries that match `filter` (empty: all), with those of `attributes` that they have."""
+        if self._socket is not None:
+            return self._search(base, scope, filter, attributes)
+        with self._limited():  # the first thing on a connection that begins with TLS
+            return self._search(base, scope, filter, attributes)
+
+    def _search(self, base: str, scope: int, filter: str, attributes: list[str]) -> list[Attributes]:
         names = (ctypes.c_char_p * (len(attributes) + 1))(*map(encode, attributes), None)
         result = ctypes.c_void_p()
         limit = _Time(self.timeout, 0)

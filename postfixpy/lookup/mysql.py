@@ -5,6 +5,7 @@ accordingly; one statement a query; option files; TLS that was asked for and is 
 the password of an option file does not count.
 """
 
+import contextlib
 import errno
 import os
 import pwd
@@ -70,11 +71,16 @@ class _Client(_Connection):  # type: ignore[misc]  # Any: the package is optiona
             raise pymysql.OperationalError(2026, text)
 
     async def _request_authentication(self) -> None:
+        raw = self._writer.get_extra_info("socket").dup()
         try:
             await super()._request_authentication()
         except BaseException:
             self.hang_up()
+            with contextlib.suppress(OSError):
+                raw.shutdown(socket.SHUT_RDWR)  # a TLS handshake that is given up keeps the connection else
             raise
+        finally:
+            raw.close()
 
     def hang_up(self) -> None:
         """Close the connection without the exchange of goodbyes that TLS has."""
@@ -243,6 +249,9 @@ class Mysql(SqlTable):
             except (pymysql.Error, OSError, LookupError, ValueError) as error:
                 text, reason = _connect_failure(error, where)
                 last = ServerError(f"{start}: {text}", reason)
+            except BaseException:
+                client.hang_up()
+                raise
             else:
                 return MysqlConnection(client, self)
         raise last

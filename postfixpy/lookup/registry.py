@@ -93,7 +93,7 @@ def _open_new(kind: str, name: str, settings: Settings, flags: Flags, surrogates
     if not is_type(kind, settings):
         raise OpenError(f"unsupported dictionary type: {kind}")
     if kind in LEGACY:
-        kind = redirected(kind, name, settings, TYPES)
+        kind = redirected(kind, name, settings, TYPES, surrogates=surrogates)
     module, class_name = TYPES[kind]
     opener = getattr(import_module(f"postfixpy.lookup.{module}"), class_name)
     arguments = {"surrogates": surrogates} if kind in _NESTING else {}

@@ -52,3 +52,29 @@ def test_errors(migrating, name, value, text):
     with pytest.raises(FatalError) as caught:
         open_table("hash:/t", migrating, surrogates=False)
     assert str(caught.value).endswith(text)
+
+
+def test_a_table_that_is_not_made_anew_yet(migrating, tmp_path):
+    """With the level enable-reindex the old file is read for as long as there is no other."""
+    migrating.non_bdb_migration_level = "disable"
+    writer = open_writer("hash", f"{tmp_path}/t", migrating, Flags.NONE, create=True)
+    writer.update("a", "old")
+    writer.finish()
+    migrating.non_bdb_migration_level = "enable-reindex"
+    assert open_table(f"hash:{tmp_path}/t", migrating).lookup("a") == "old"
+    writer = open_writer("hash", f"{tmp_path}/t", migrating, Flags.NONE, create=True)
+    writer.update("a", "new")
+    writer.finish()
+    assert (tmp_path / "t.cdb").exists()
+    migrating.non_bdb_migration_level = "enable-redirect"
+    assert open_table(f"hash:{tmp_path}/t", migrating, flags=Flags.LIST).lookup("a") == "new"
+
+
+def test_tables_that_cannot_be_made(migrating, tmp_path):
+    migrating.default_database_type = "static"
+    for create in (True, False):
+        with pytest.raises(FatalError, match="no 'map create' support for non_bdb mapped type: static"):
+            open_writer("hash", f"{tmp_path}/t", migrating, Flags.NONE, create=create)
+    migrating.default_database_type = "btree"
+    with pytest.raises(FatalError, match=r"^non_bdb migration mapping lookup error for 'hash': mapping from 'hash' to"):
+        open_writer("hash", f"{tmp_path}/t", migrating, Flags.NONE, create=True)

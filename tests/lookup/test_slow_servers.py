@@ -11,8 +11,10 @@ import time
 import pytest
 import table_servers
 
-from postfixpy.lookup import Maps, TableError, sql
+from postfixpy.lookup import Maps, TableError, open_table, proxy, registry, sql, tcp
 from tests.lookup import test_databases as databases
+from tests.lookup import test_network as network
+from tests.lookup.servers import Server
 
 postgres, mariadb, slapd = databases.postgres, databases.mariadb, databases.slapd
 open_directory, open_with = databases.open_directory, databases.open_with
@@ -27,14 +29,19 @@ class Wire:
     `limit` bytes from the server pass, and then nothing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, listen=""):
         self.target = path
         self.limit = 1 << 40
         self.most = 0
         """The most bytes that a connection has brought from the server."""
         self.open = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
+        if listen:
+            self.listener = socket.socket(socket.AF_UNIX)
+            self.listener.bind(listen)
+            self.listener.listen()
+        else:
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -78,8 +85,8 @@ class Wire:
 def wire():
     made = []
 
-    def make(path):
-        made.append(Wire(path))
+    def make(path, listen=""):
+        made.append(Wire(path, listen))
         return made[-1]
 
     yield make
@@ -149,6 +156,56 @@ def test_memcached(wire, open_directory, open_with, logged):
         silent_at_every_step(line, lambda: open_with("memcache", text), "k", "value")
     finally:
         server.stop()
+
+
+def test_ldap_that_changes_to_tls(slapd, wire, open_with, logged):
+    line = wire(slapd.port)
+    text = f"server_host = ldap://127.0.0.1:{line.port}\nversion = 3\nsearch_base = dc=example\ntimeout = 1\n"
+    text += "query_filter = (uid=%s)\nresult_attribute = host\nstart_tls = yes\n"
+    silent_at_every_step(line, lambda: open_with("ldap", text), "ann", "box1,box2")
+
+
+def test_ldap_that_begins_with_tls(slapd, wire, open_with, logged):
+    line = wire(slapd.tls_port)
+    text = f"server_host = ldaps://127.0.0.1:{line.port}\nversion = 3\nsearch_base = dc=example\ntimeout = 1\n"
+    text += "query_filter = (uid=%s)\nresult_attribute = host\nbind = no\n"
+    silent_at_every_step(line, lambda: open_with("ldap", text), "ann", "box1,box2")
+
+
+def test_tcp(wire, settings, monkeypatch, logged):
+    monkeypatch.setattr(tcp, "TIMEOUT", 0.2)
+    monkeypatch.setattr(tcp, "MAX_TRIES", 2)
+    monkeypatch.setattr(tcp.Tcp, "pause", 0.0)
+    server = Server(network.lines(network.tcp_answer))
+    line = wire(server.port)
+    silent_at_every_step(line, lambda: fresh(f"tcp:127.0.0.1:{line.port}", settings), "a b", "x y")
+    server.close()
+
+
+def test_socketmap(wire, settings, monkeypatch, logged):
+    monkeypatch.setattr("postfixpy.lookup.socketmap.TIMEOUT", 0.2)
+    server = Server(network.netstrings(lambda query: network.netstring(b"OK value")))
+    line = wire(server.port)
+    silent_at_every_step(line, lambda: fresh(f"socketmap:inet:127.0.0.1:{line.port}:m", settings), "a", "value")
+    server.close()
+
+
+def test_proxy(wire, settings, monkeypatch, tmp_path, logged):
+    monkeypatch.setattr(proxy.Proxy, "pause", 0.0)
+    monkeypatch.setattr(proxy, "TRIES", 2)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "private").mkdir()
+    settings.proxymap_service_name, settings.ipc_timeout, settings.queue_directory = "proxymap", 0.2, str(tmp_path)
+    server = Server(network.proxymap({"t:x": {"a": "1"}}), str(tmp_path / "server"))
+    line = wire(tmp_path / "server", str(tmp_path / "private/proxymap"))
+    silent_at_every_step(line, lambda: fresh("proxy:t:x", settings), "a", "1")
+    server.close()
+
+
+def fresh(spec, settings):
+    """A table that is opened anew."""
+    registry._open_tables.clear()
+    return open_table(spec, settings)
 
 
 def test_a_service_goes_on_while_one_table_waits(postgres, wire, open_with, impatient, logged, settings):
