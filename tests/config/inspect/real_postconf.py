@@ -42,7 +42,7 @@ class Real:
     def __init__(self, release: str) -> None:
         self.release = release
         self.root = Path("/") if release == machine_release() else real_root.root(release)
-        self.name = f"/tmp/pc{os.getpid()}"
+        self.name = f"/tmp/pc{os.getpid()}-{release}"
         self.environment = {"NORANDOMIZE": "1", "PATH": "/usr/sbin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
         self.pid = 0  # of the last run, which knows it as $process_id
         self.library = self._no_sleep()
