@@ -29,7 +29,7 @@ from mutations import MUTATIONS, Mutation
 TOP = Path(__file__).resolve().parent.parent
 NOTICED = TOP / "compat/mutations.json"
 TIME_LIMIT = 60
-"""Seconds for a mutation: one that makes the client run for ever is noticed, too."""
+"""Seconds for a scenario: a mutation that makes the client run for ever is noticed, too."""
 
 
 class Patch(importlib.abc.MetaPathFinder):
@@ -85,7 +85,6 @@ def run(mutation: Mutation) -> tuple[str, str]:
         raise TimeoutError("runs for ever")
 
     signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(TIME_LIMIT)
     top = TOP / "compat/scenarios"
     first = top / f"{noticed().get(mutation.text, '')}.txt"
     for path in [*([first] if first.exists() else []), *scenario.files([str(top)])]:
@@ -95,10 +94,13 @@ def run(mutation: Mutation) -> tuple[str, str]:
         if not release or found.only_live:
             continue
         with tempfile.TemporaryDirectory() as directory:
+            signal.alarm(TIME_LIMIT)
             try:
                 ours = replay_smtp.replay(found, directory, release)
             except Exception as error:
                 return name_of(path), f"{type(error).__name__}: {error}"
+            finally:
+                signal.alarm(0)
         if ours != expected:
             pairs = zip(expected.splitlines(), ours.splitlines(), strict=False)
             return name_of(path), next((f"{a}  ->  {b}" for a, b in pairs if a != b), "one is longer")

@@ -17,6 +17,8 @@ HELLO, ENVELOPE, TRANSACTION = "smtp/handshake.py", "smtp/envelope.py", "smtp/tr
 CONTENT, FAILURE, AGENT, ROUTE = "smtp/content.py", "smtp/failure.py", "smtp/agent.py", "smtp/route.py"
 CONNECTION = "smtp/connection.py"
 STATES, REPLY, CHECKS, CACHE = "smtp/states.py", "smtp/reply.py", "smtp/checks.py", "smtp/cache.py"
+POLICY, STARTTLS, SESSIONS, DANE = "smtp/policy.py", "smtp/starttls.py", "smtp/tls_sessions.py", "smtp/dane.py"
+CLIENT, SASL, DIGEST = "tls/client.py", "smtp/sasl.py", "sasl/digest_md5.py"
 GENERIC, NOTICE, SITE = "smtp/generic.py", "smtp/notice.py", "smtp/destination.py"
 
 MUTATIONS = [
@@ -148,11 +150,47 @@ MUTATIONS = [
     M("null MX: the status", ROUTE, 'Status.NULLMX: "5.1.0", Status.POLICY', 'Status.NULLMX: "5.1.2", Status.POLICY'),
     M("the families are not balanced", ROUTE, "half = limit // 2", "return addresses\n    half = limit // 2"),
     M("a soft failure becomes hard", ROUTE, '"4.4.4" if soft else "5.4.4"\n        else', '"5.4.4"\n        else'),
-    M("default port", SITE, "service = service or default_service", 'service = service or "24"'),
+    M("default port", SITE, "service=default_service", 'service="24"'),
     M("a domain in brackets is looked up by MX", SITE, 'literal = text.startswith("[")', "literal = False"),
     M("a reply's status may be of another class", REPLY, "status if status[:1] == digit else", "status if status else"),
     M("a reply with a longer code counts", REPLY, "(not match[2] and len(line) > 3)", "False"),
     M("replaced replies are not logged", REPLY, "log.info(f'{session.namaddrport}: replacing", "str(f'{session.namaddrport}: replacing"),
     M("cache: the session limit is one more", CACHE, "if count in (view.smtp_mx_session_limit,", "if count - 1 in (view.smtp_mx_session_limit,"),
     M("cache: never by destination", CACHE, "if addresses and cached.nexthop:", "if False:"),
+    # TLS
+    M("TLS: encrypt is no must", POLICY, "return self.level > Level.MAY", "return self.level > Level.ENCRYPT"),
+    M("TLS: a failed policy table is no table", POLICY, "            raise PolicyError from None\n        if value is not None:\n            try:",
+      "            return None\n        if value is not None:\n            try:"),
+    M("TLS: parent domains are not looked at", POLICY, 'keys += ["." + ".".join(parts[n:])', 'keys += ["x." + ".".join(parts[n:])'),
+    M("TLS: no ciphers are left out at encrypt", POLICY, 'parts.append("eNULL" if', 'parts.append("" if'),
+    M("TLS: per-site NONE beats MUST", POLICY, "found = Level.NONE if found in (None, Level.NONE, Level.MAY) else found", "found = Level.NONE"),
+    M("TLS: per-site MAY beats main.cf", POLICY, "return max(found, default) if found == Level.MAY else found", "return found"),
+    M("TLS: TLS-Required: no beats REQUIRETLS", POLICY, "and not required)", "and True)"),
+    M("TLS: plaintext retry for young mail", POLICY, "if not d.probe and waited <", "if not d.probe and 0 >"),
+    M("TLS: plaintext retry at encrypt", POLICY, "if s.policy.level != Level.MAY or", "if False or"),
+    M("TLS: hosts that an MTA-STS policy does not have", POLICY, "if not self.match_mx or", "if True or"),
+    M("TLS: main.cf's level is in small letters only", "smtp/policy_table.py", "    name = name.lower()\n", ""),
+    M("TLS: what is in the buffer after STARTTLS counts", STARTTLS, "s.stream.input.clear()", "pass"),
+    M("TLS: no second EHLO", STARTTLS, "            yield from begin(d, s)\n            return True", "            yield from begin(d, s)\n            return False"),
+    M("TLS: verify matches the destination", STARTTLS, '"nexthop": domain, "dot-nexthop"', '"nexthop": s.host, "dot-nexthop"'),
+    M("TLS: refused STARTTLS at encrypt is no failure", STARTTLS, "        if required:\n            _note_absence", "        if False:\n            _note_absence"),
+    M("TLS: sessions are under one key", SESSIONS, "server.site, server.host, server.address]", "server.site, server.site, server.site]"),
+    M("TLS: a failed session stays", SESSIONS, 'yield from SaveSession(*s.tls_session, b"")', "pass"),
+    M("DANE: MX records need not be validated", DANE, "mx is not None and not mx.validated", "False"),
+    M("DANE: no SNI", CLIENT, "sni = request.base", 'sni = ""'),
+    M("DANE: unusable records stay a must", CLIENT, "self.level = Level.ENCRYPT", "pass"),
+    M("TLS: partial wildcards match", CLIENT, "SSL_set_hostflags(ssl, _NO_PARTIAL_WILDCARDS)", "SSL_set_hostflags(ssl, 0)"),
+    M("TLSRPT: reused sessions are told", STARTTLS, "d.tlsrpt.told = True", "pass"),
+    M("TLSRPT: two events for a server", "smtp/tlsrpt.py", "report is None or found is None or report.told", "report is None or found is None"),
+    # SASL
+    M("SASL: soft bounce turned off", SASL, 'status = "4" + status[1:]\n    text =', "pass\n    text ="),
+    M("SASL: the initial response is always in the command", SASL, "len(name) + len(deferred) + 8 <= _MAX_COMMAND", "True"),
+    M("SASL: refusals are not remembered", SASL, "if reply.code == 535:\n        secret", "if False:\n        secret"),
+    M("SASL: the options of TLS without TLS", SASL, "text = view.smtp_sasl_security_options", "text = view.smtp_sasl_tls_security_options"),
+    M("SASL: authzid always", SASL, 'authzid=user if view.send_cyrus_sasl_authzid else ""', "authzid=user"),
+    M("SASL: PLAIN before CRAM-MD5", "sasl/choice.py", "    CramMD5,\n    Ntlm,\n    Plain,", "    Plain,\n    CramMD5,\n    Ntlm,"),
+    M("DIGEST-MD5: never again with the old nonce", DIGEST, "if known is None or", "if True or"),
+    M("DIGEST-MD5: a server that asks anew is forgotten late", DIGEST, "memory.pop(host, None)", "pass"),
+    M("DIGEST-MD5: rspauth is not compared", DIGEST, "if hmac.compare_digest(value, expected):", "if True:"),
+    M("SCRAM: the server need not prove itself", "sasl/scram.py", "not hmac.compare_digest(signature, self._signature)", "False"),
 ]  # fmt: skip

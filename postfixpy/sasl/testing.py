@@ -14,6 +14,8 @@ from .scram import ScramSHA1, ScramSHA224, ScramSHA256, ScramSHA384, ScramSHA512
 from .server import Challenge, Check, CheckToken, Refused, Run, ScramSecret, scram, start
 
 NONCE = "srvNONCE"
+_LIE = b"v=" + base64.b64encode(bytes(32))
+"""A server's signature that is none: what a mechanism with "-LIAR" behind its name says in the end."""
 CRAM_CHALLENGE = b"<1896.697170952@server.example>"
 _SCRAM = {kind.name: kind for kind in (ScramSHA1, ScramSHA224, ScramSHA256, ScramSHA384, ScramSHA512)}
 
@@ -23,12 +25,13 @@ def conduct(
 ) -> Generator[bytes, bytes, bool]:
     """The server's side of an exchange: yields challenges, gets responses; returns whether the client is `user`."""
     answer: Any = None
+    name, liar, _ = mechanism.upper().partition("-LIAR")
     try:
-        run = _start(mechanism.upper(), initial, user, password, bindings or {})
+        run = _start(name, initial, user, password, bindings or {})
         while True:
             asked = run.send(answer)
             if isinstance(asked, Challenge):
-                answer = yield asked.data
+                answer = yield _LIE if liar and asked.data.startswith(b"v=") else asked.data
             elif isinstance(asked, Check):
                 answer = (asked.user, asked.password) == (user, password)
             elif isinstance(asked, CheckToken):

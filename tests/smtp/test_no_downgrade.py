@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from postfixpy.migrate.scenario import CERTIFICATES
 from postfixpy.smtp import peers
 from postfixpy.smtp.peers import Network
+from postfixpy.smtp.requiretls import Demand
+from postfixpy.tls.level import Level
 
 CA = f"smtp_tls_CAfile = {CERTIFICATES}/root-ca.pem\n"
 FINGERPRINT = "smtp_tls_fingerprint_cert_match = " + "00:11\n"
@@ -99,21 +101,10 @@ REST = [
 AFTER = st.sampled_from([REST, REST[:5], ["> 250 a", *REST], ["close"], ["reset"], []])
 
 
-@st.composite
-def connection(draw: st.DrawFn) -> list[str]:
-    return draw(GREETING) + draw(HELLO) + draw(ANSWER) + draw(SHAKE) + draw(AFTER)
-
-
-@pytest.mark.parametrize("text", POLICIES)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    scripts=st.lists(connection(), min_size=1, max_size=3),
-    age=st.sampled_from([0, 1000]),
-    flags=st.sampled_from([3, 0x203]),
-)
-def test_no_mail_in_the_clear(
+def clear(
     make_world: Any, monkeypatch: pytest.MonkeyPatch, text: str, scripts: list[list[str]], age: int, flags: int
-) -> None:
+) -> bytes:
+    """One delivery: what the client has handed to the network, in TLS or not."""
     sent: list[bytes] = []
     original = peers.Peer._send
 
@@ -131,9 +122,85 @@ def test_no_mail_in_the_clear(
         request = world.request("server.example", flags=flags, sendopts=32 if "requiretls" in text else 0)
         request.stats.incoming_arrival -= age * 1_000_000
         world.deliver(request)
-    wire = b"".join(sent)
-    assert b"MAIL FROM" not in wire and b"Subject" not in wire
     assert len(world.outcomes) == 1
+    return b"".join(sent)
+
+
+@st.composite
+def connection(draw: st.DrawFn) -> list[str]:
+    return draw(GREETING) + draw(HELLO) + draw(ANSWER) + draw(SHAKE) + draw(AFTER)
+
+
+@pytest.mark.parametrize("text", POLICIES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scripts=st.lists(connection(), min_size=1, max_size=3),
+    age=st.sampled_from([0, 1000]),
+    flags=st.sampled_from([3, 0x203]),
+)
+def test_no_mail_in_the_clear(
+    make_world: Any, monkeypatch: pytest.MonkeyPatch, text: str, scripts: list[list[str]], age: int, flags: int
+) -> None:
+    wire = clear(make_world, monkeypatch, text, scripts, age, flags)
+    assert b"MAIL FROM" not in wire and b"Subject" not in wire
+
+
+PLAIN = ["> 220 a", "< EHLO", "> 250 a", *REST[3:]]
+OFFERS = ["> 220 a", "< EHLO", "> 250-a", "> 250 STARTTLS", "< STARTTLS"]
+REFUSES = [*OFFERS, "> 454 later", *REST[3:]]
+BREAKS = [*OFFERS, "> 220 go", "hello", "close"]
+ENCRYPT = "smtp_tls_security_level = encrypt\n"
+
+
+def _yes(*_: Any) -> Any:
+    return True
+    yield
+
+
+def _nothing(*_: Any) -> Any:
+    return None
+    yield
+
+
+def _disabled(*_: Any) -> Any:
+    return Demand.DISABLE
+    yield
+
+
+def _may(settings: Any, server: Any, found: Any, now: float) -> Any:
+    found.level = Level.MAY
+    return None
+    yield
+
+
+PLANTED: dict[str, tuple[str, Any, str, list[list[str]]]] = {
+    "TLS is never a must": ("postfixpy.smtp.policy.Policy.must_encrypt", property(lambda _: False), ENCRYPT, [PLAIN]),
+    "nor when it is refused": (
+        "postfixpy.smtp.policy.Policy.must_encrypt",
+        property(lambda _: False),
+        ENCRYPT,
+        [REFUSES],
+    ),
+    "plaintext after a handshake that fails": ("postfixpy.smtp.starttls.plaintext_ok", _yes, ENCRYPT, [BREAKS, PLAIN]),
+    "a failed table is no table": (
+        "postfixpy.smtp.policy._table_entry",
+        _nothing,
+        "smtp_tls_policy_maps = fail:x\n",
+        [PLAIN],
+    ),
+    "no MTA-STS": ("postfixpy.smtp.sts.find", _nothing, POLICIES[10], [PLAIN]),
+    "no REQUIRETLS": ("postfixpy.smtp.requiretls.demand", _disabled, POLICIES[-1], [PLAIN]),
+    "DANE is may": ("postfixpy.smtp.dane.initialize", _may, POLICIES[4], [PLAIN]),
+}
+"""Mistakes: what is replaced, by what, and a configuration and servers with which mail goes out in the clear."""
+
+
+@pytest.mark.parametrize("mistake", PLANTED)
+def test_a_mistake_is_noticed(make_world: Any, monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    place, other, text, scripts = PLANTED[mistake]
+    assert b"MAIL FROM" not in clear(make_world, monkeypatch, text, scripts, 1000, 3)
+    monkeypatch.setattr(place, other)
+    assert b"MAIL FROM" in clear(make_world, monkeypatch, text, scripts, 1000, 3)
 
 
 def test_the_property_can_fail(make_world: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
