@@ -171,6 +171,7 @@ _NOISE = re.compile(
     rb"|(?<=not found: )(Temporary failure in name resolution|Name or service not known)"
     rb"|(?<=TLS/SSL error: )(no such file|No such file or directory \(2\))"
     rb"|(?<=\(Errcode: )\d+|(?<=fatal: table mysql:\./c: query error: ).*"
+    rb"|(?<=fatal: table ldap:\./c: query error: ).*"
 )
 _OTHERS = re.compile(
     rb"^BDB|digital envelope routines|hash/btree support is deprecated|NON_BERKELEYDB_README"

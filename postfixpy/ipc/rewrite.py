@@ -5,14 +5,13 @@ may ask for the disconnect too. A request is repeated, one second apart, until t
 without it. When nobody listens for about two minutes the client gives up with FatalError, as Postfix does.
 
 Answers are remembered for `CACHE_TIME` seconds. Postfix remembers the last one; this client, which many concurrent
-requests share, remembers the last `CACHE_SIZE`.
+requests share, remembers the last `CACHE_SIZE`, but not that a table could not answer.
 """
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from postfixpy import log
 from postfixpy.errors import FatalError
@@ -20,6 +19,7 @@ from postfixpy.errors import FatalError
 from .attributes import ProtocolError, encode
 from .channel import Channel, connect
 from .message import Message, attribute
+from .persistent import PersistentClient
 
 PROTOCOL = "trivial_rewrite_protocol"
 ANNOUNCEMENT = encode([("protocol", PROTOCOL)])
@@ -96,29 +96,13 @@ class Resolved:
     flags: int
 
 
-class RewriteClient:
-    """A client of the service at `path`. Safe to share between tasks of one event loop: requests take turns.
+class RewriteClient(PersistentClient):
+    """A client of the service at `path`. `timeout`, `idle` and `ttl` are ipc_timeout, ipc_idle and ipc_ttl, seconds."""
 
-    `timeout`, `idle` and `ttl` are ipc_timeout, ipc_idle and ipc_ttl, seconds. `clock` and `sleep` are for tests.
-    """
+    protocol = PROTOCOL
 
-    def __init__(
-        self,
-        path: str = "private/rewrite",
-        *,
-        timeout: float = 3600.0,
-        idle: float = 5.0,
-        ttl: float = 1000.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.path = path
-        self.timeout, self.idle, self.ttl = timeout, idle, ttl
-        self._clock, self._sleep = clock, sleep
-        self._channel: Channel | None = None
-        self._expires = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._turn = asyncio.Lock()
+    def __init__(self, path: str = "private/rewrite", *, timeout: float = 3600.0, **more: Any) -> None:
+        super().__init__(path, timeout=timeout, **more)
         self._cache: dict[tuple[str, str, str], tuple[float, str | Resolved]] = {}
 
     async def rewrite(self, rule: str, address: str) -> str:
@@ -162,18 +146,9 @@ class RewriteClient:
         async with self._turn:
             reply = await self._exchange(Resolve(*key), ResolveReply, lambda reply: reply.server_flags, useless)
         result = Resolved(reply.transport, reply.nexthop, reply.recipient, reply.flags)
-        if address:
+        if address and not result.flags & RESOLVE_FLAG_FAIL:  # the next one may find the table well again
             self._remember(key, result)
         return result
-
-    def close(self) -> None:
-        """Hang up. The next request connects again."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
 
     def _cached(self, key: tuple[str, str, str]) -> str | Resolved | None:
         entry = self._cache.get(key)
@@ -184,19 +159,6 @@ class RewriteClient:
         if len(self._cache) >= CACHE_SIZE:
             del self._cache[next(iter(self._cache))]
         self._cache[key] = (self._clock() + CACHE_TIME, result)
-
-    async def _access(self) -> Channel:
-        """The connection, made when needed. Raises FatalError, ProtocolError, OSError."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None and self._clock() >= self._expires:
-            self.close()
-        if self._channel is None:
-            channel = await self._connect()
-            self._channel, self._expires = channel, self._clock() + self.ttl
-            await channel.read_announcement(PROTOCOL)
-        return self._channel
 
     async def _connect(self) -> Channel:
         for count in range(1, 12):
@@ -239,7 +201,7 @@ class RewriteClient:
                 if server_flags(reply):
                     self.close()
                 else:
-                    self._idle_timer = asyncio.get_running_loop().call_later(self.idle, self.close)
+                    self._keep()
                 complaint = useless(reply)
                 if not complaint:
                     return reply

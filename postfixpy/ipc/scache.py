@@ -10,19 +10,18 @@ process lives, with Postfix's warnings. A service that is not there is no failur
 kept.
 """
 
-import asyncio
 import os
 import socket
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from postfixpy import log
 
 from .attributes import ProtocolError
 from .channel import Channel, connect
 from .message import Message, attribute
+from .persistent import PersistentClient
 
 T = TypeVar("T")
 
@@ -95,32 +94,22 @@ class Dummy(Message):
     dummy: str
 
 
-class ScacheClient:
-    """A client of the service at `path`. Safe to share between tasks of one event loop: requests take turns.
+class _Absent(Exception):
+    """There is no such service, which is no failure."""
 
-    `timeout` is connection_cache_protocol_timeout; `idle` and `ttl` are ipc_idle and ipc_ttl; seconds. `clock` and
-    `sleep` are for tests.
+
+class ScacheClient(PersistentClient):
+    """A client of the service at `path`.
+
+    `timeout` is connection_cache_protocol_timeout; `idle` and `ttl` are ipc_idle and ipc_ttl; seconds.
     """
 
-    def __init__(
-        self,
-        path: str = "private/scache",
-        *,
-        timeout: float = 5.0,
-        idle: float = 5.0,
-        ttl: float = 1000.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.path = path
-        self.timeout, self.idle, self.ttl = timeout, idle, ttl
+    protocol = PROTOCOL
+
+    def __init__(self, path: str = "private/scache", *, timeout: float = 5.0, **more: Any) -> None:
+        super().__init__(path, timeout=timeout, **more)
         self.usable = True
         """False when the service has failed for good."""
-        self._clock, self._sleep = clock, sleep
-        self._channel: Channel | None = None
-        self._expires = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._turn = asyncio.Lock()
 
     async def find_endpoint(self, label: str) -> tuple[int, str] | None:
         """A connection by its endpoint label: its descriptor, which is the caller's now, and its properties."""
@@ -140,25 +129,15 @@ class ScacheClient:
         saved = await self._talk(lambda channel: _save_destination(channel, ttl, label, properties, endpoint))
         return saved is True
 
-    def close(self) -> None:
-        """Hang up. The next request connects again."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
     async def _talk(self, request: Callable[[Channel], Awaitable[T | None]]) -> T | None:
         async with self._turn:
             tries = 0
             while self.usable:
                 reused = self._channel is not None
                 try:
-                    channel = await self._access()
-                    if channel is None:
-                        return None
-                    result = await request(channel)
+                    result = await request(await self._access())
+                except _Absent:
+                    return None
                 except (ProtocolError, OSError, TimeoutError) as error:
                     self.close()
                     if reused and not isinstance(error, TimeoutError):
@@ -174,24 +153,15 @@ class ScacheClient:
                     self.close()  # an answer that comes now would be taken for another's
                     raise
                 else:
-                    self._idle_timer = asyncio.get_running_loop().call_later(self.idle, self.close)
+                    self._keep()
                     return result
             return None
 
-    async def _access(self) -> Channel | None:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None and self._clock() >= self._expires:
-            self.close()
-        if self._channel is None:
-            try:
-                channel = await connect(self.path, timeout=self.timeout, connect_timeout=self.timeout)
-            except (FileNotFoundError, ConnectionRefusedError):
-                return None
-            self._channel, self._expires = channel, self._clock() + self.ttl
-            await channel.read_announcement(PROTOCOL)
-        return self._channel
+    async def _connect(self) -> Channel:
+        try:
+            return await connect(self.path, timeout=self.timeout, connect_timeout=self.timeout)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise _Absent from None
 
 
 async def _find_endpoint(channel: Channel, label: str) -> tuple[int, str] | None:

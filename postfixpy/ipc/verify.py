@@ -6,17 +6,14 @@ apart, until it is answered: an address probe that is not reported would be made
 Source: verify_clnt(3), clnt_stream(3), spec/smtp-client.md 1.7, 15.4, 15.8.
 """
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from postfixpy import log
 
 from .attributes import ProtocolError, encode
-from .channel import Channel, connect
 from .message import Message
+from .persistent import PersistentClient
 
 PROTOCOL = "address_verification_prrotocol"  # the wire has it so
 ANNOUNCEMENT = encode([("protocol", PROTOCOL)])
@@ -64,29 +61,13 @@ class State(Message):
     reason: str
 
 
-class VerifyClient:
-    """A client of the service at `path`. Safe to share between tasks of one event loop: requests take turns.
+class VerifyClient(PersistentClient):
+    """A client of the service at `path`. `timeout`, `idle` and `ttl` are ipc_timeout, ipc_idle and ipc_ttl, seconds."""
 
-    `timeout`, `idle` and `ttl` are ipc_timeout, ipc_idle and ipc_ttl, seconds. `clock` and `sleep` are for tests.
-    """
+    protocol = PROTOCOL
 
-    def __init__(
-        self,
-        path: str = "private/verify",
-        *,
-        timeout: float = 3600.0,
-        idle: float = 5.0,
-        ttl: float = 1000.0,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self.path = path
-        self.timeout, self.idle, self.ttl = timeout, idle, ttl
-        self._clock, self._sleep = clock, sleep
-        self._channel: Channel | None = None
-        self._expires = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._turn = asyncio.Lock()
+    def __init__(self, path: str = "private/verify", *, timeout: float = 3600.0, **more: Any) -> None:
+        super().__init__(path, timeout=timeout, **more)
 
     async def update(self, address: str, state: int, reason: str) -> int:
         """Report the state of `address` (internal form). OK, FAIL or BAD."""
@@ -96,15 +77,6 @@ class VerifyClient:
         """OK, FAIL or BAD; the state of `address`; and the reason."""
         answer = await self._exchange(Query("query", address), State)
         return answer.status, answer.recipient_status, answer.reason
-
-    def close(self) -> None:
-        """Hang up. The next request connects again."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
 
     async def _exchange(self, message: Message, kind: type[M]) -> M:
         tries = 0
@@ -122,17 +94,5 @@ class VerifyClient:
                         log.warning(f"problem talking to service {self.path.rpartition('/')[2]}: {reason}")
                     await self._sleep(1)
                 else:
-                    self._idle_timer = asyncio.get_running_loop().call_later(self.idle, self.close)
+                    self._keep()
                     return answer
-
-    async def _access(self) -> Channel:
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._idle_timer = None
-        if self._channel is not None and self._clock() >= self._expires:
-            self.close()
-        if self._channel is None:
-            channel = await connect(self.path, timeout=self.timeout)
-            self._channel, self._expires = channel, self._clock() + self.ttl
-            await channel.read_announcement(PROTOCOL)
-        return self._channel

@@ -135,9 +135,10 @@ class Ldap(NetworkTable):
         self.bind_dn, self.bind_password = config.text("bind_dn"), config.text("bind_pw")
 
     def _read_limits(self, config: SourceConfig) -> None:
-        for name in ("cache", "cache_expiry", "cache_size"):
-            if config.given(name) and not (name == "cache" and not config.boolean(name, False)):
-                log.warning(f"dict_ldap_open: {self.label} ignoring {name}")
+        numbers = ("cache_expiry", "cache_size")
+        ignored = ["cache"] if config.boolean("cache", False) else []
+        for name in [*ignored, *(name for name in numbers if config.integer(name, -1) >= 0)]:
+            log.warning(f"dict_ldap_open: {self.label} ignoring {name}")
         self.recursion_limit = config.integer("recursion_limit", 1000, 1)
         self.limit = config.integer("expansion_limit", 0)
         self.size_limit = config.integer("size_limit", self.limit)
