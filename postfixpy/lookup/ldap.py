@@ -125,10 +125,10 @@ class Ldap(NetworkTable):
 
     def _read_bind(self, config: SourceConfig) -> None:
         bind = config.text("bind", "yes", 1)
-        if bind not in ("yes", "no", "none", "simple", "sasl"):
+        if bind.lower() not in ("yes", "no", "none", "simple", "sasl"):
             raise FatalError(f"{config.name}: unsupported parameter value: bind = {bind}")
-        self.bind = bind not in ("no", "none")
-        self.sasl = bind == "sasl"
+        self.bind = bind.lower() not in ("no", "none")
+        self.sasl = bind.lower() == "sasl"
         self.sasl_mechanisms, self.sasl_realm = config.text("sasl_mechs"), config.text("sasl_realm")
         self.sasl_authorization = config.text("sasl_authz_id")
         self.sasl_minimum = config.integer("sasl_minssf", 0, 0, 4096)

@@ -95,7 +95,8 @@ class Pgsql(SqlTable):
             connection = await psycopg.AsyncConnection.connect(host.name if host.kind == URI else "", **settings)
         except psycopg.Error as error:
             why = str(error).removeprefix("connection failed: ").removeprefix("connection is bad: ").rstrip("\n")
-            away = next((os.strerror(n) for n in (errno.ENOENT, errno.EACCES) if why.find(os.strerror(n)) >= 0), "")
+            left = {errno.ENOENT: errno.ENOENT, errno.EACCES: errno.EACCES, errno.ECONNREFUSED: errno.EINPROGRESS}
+            away = next((os.strerror(code) for number, code in left.items() if os.strerror(number) in why), "")
             raise ServerError(f"connect to pgsql server {host.text}: {why}\n", away) from None
         try:
             await connection.execute(f"SET client_encoding TO '{self.encoding}'".encode())

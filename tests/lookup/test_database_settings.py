@@ -245,6 +245,7 @@ EXTERNAL = "bind = sasl; sasl_mechs = EXTERNAL; tls_ca_cert_file = {here}/ca.pem
         ),
         ("ann", DIGEST + "; sasl_minssf = 4000", "error"),
         ("ann", "version = 2; bind = simple", "box1,box2"),
+        ("ann", "bind = NONE; cache_size = -1", "box1,box2"),
     ],
 )
 def test_ldap(slapd, here, open_with, logged, key, lines, expected):
