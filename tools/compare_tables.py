@@ -170,7 +170,7 @@ _NOISE = re.compile(
     rb"(?<=error in regex at offset) \d+|\. Is the postfix-.*"
     rb"|(?<=not found: )(Temporary failure in name resolution|Name or service not known)"
     rb"|(?<=TLS/SSL error: )(no such file|No such file or directory \(2\))"
-    rb"|(?<=\(Errcode: )\d+|(?<=fatal: table mysql:\./c: query error: ).*"
+    rb"|(?<=\(Errcode: )-?\d+|(?<=fatal: table mysql:\./c: query error: ).*"
     rb"|(?<=fatal: table ldap:\./c: query error: ).*"
 )
 _OTHERS = re.compile(

@@ -27,7 +27,8 @@ class PgsqlConnection:
         try:
             escaped = self.escaping.escape_string(text.encode("utf-8", "surrogateescape"))
         except psycopg.Error as error:
-            raise ServerError(f"dict pgsql: (host {self.host.text}) cannot escape input string: {error}") from None
+            why = str(error).removeprefix("escape_string failed: ")
+            raise ServerError(f"dict pgsql: (host {self.host.text}) cannot escape input string: {why}\n") from None
         return bytes(escaped).decode("utf-8", "surrogateescape")
 
     async def query(self, sql: str) -> list[list[str | None]]:
