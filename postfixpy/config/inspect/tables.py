@@ -14,6 +14,8 @@ from postfixpy.errors import FatalError
 
 TYPE_CHECKING = False  # not typing's, whose import costs a command two milliseconds
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from postfixpy.config.inspect.names import Names, Scope
 
 PATTERN_TABLES = ("regexp", "pcre")
@@ -33,15 +35,14 @@ def register(names: Names, value: str, scope: Scope | None) -> None:
     _search(names, value, scope, recurse=True)
 
 
-def _words(names: Names, text: str, scope: Scope | None) -> list[str]:
+def _words(names: Names, text: str, scope: Scope | None) -> Iterator[str]:
     """Words outside {}. From 3.8 a word that starts with # ends the list, with a warning."""
-    words: list[str] = []
     position, size = 0, len(text)
     while True:
         while position < size and text[position] in COMMA_SPACE:
             position += 1
         if position >= size:
-            return words
+            return
         start = position
         level = 0
         while position < size and (level or text[position] not in COMMA_SPACE):
@@ -56,8 +57,8 @@ def _words(names: Names, text: str, scope: Scope | None) -> list[str]:
         if word.startswith("#") and names.release >= (3, 8):
             rest = decode(encode(text[position:])[:20])
             log.warning(f"{names.source(scope)}: #comment after other text is not allowed: {word} {rest}...")
-            return words
-        words.append(word)
+            return
+        yield word
 
 
 def _inside(names: Names, word: str, scope: Scope | None) -> str:
