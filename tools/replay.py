@@ -7,7 +7,8 @@
 
 A difference is a ladder (postfixpy.migrate.ladder): what was recorded and what ours did side by side. --live needs root
 (tools/record_smtp.py says why); in memory nothing is needed, and the scenarios may lie anywhere. What only processes
-can show (``== live`` in a scenario) is left out in memory. The exit status is 1 when something differs.
+can show (``== live`` in a scenario) is left out in memory, and what our processes have no need of (``== without
+tlsmgr``: the real ones are then without TLS) with --live. The exit status is 1 when something differs.
 """
 
 import argparse
@@ -65,7 +66,8 @@ def main() -> int:
         (path, release): text
         for path, content in found.items()
         for release, text in content.recorded.items()
-        if (not options.release or release in options.release) and (options.live or not content.only_live)
+        if (not options.release or release in options.release)
+        and (content.tlsmgr if options.live else not content.only_live)
     }
     if not recorded:
         raise SystemExit("no recordings there")
