@@ -145,9 +145,10 @@ class Tool:
 
     def option(self, letter: str, value: str) -> None:
         """Take in one option."""
-        asked = self.list or self.query is not None or self.doomed is not None
+        keyed = self.query is not None or self.doomed is not None
+        asked = self.list or keyed
         if self.old:
-            if letter in "dqs" and asked:
+            if (letter in "dq" and asked) or (letter == "s" and keyed):
                 raise FatalError(f"specify only one of -s {'or ' if letter == 's' else ''}-q or -d")
         elif letter in "diqs" and (asked or self.update):
             raise FatalError("specify only one of -d -i -q or -s")

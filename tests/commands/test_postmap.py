@@ -145,6 +145,13 @@ def test_usage(run):
     assert run(["-s"]) == (1, "", [])
 
 
+def test_one_question_at_a_time_as_37_counts_them(run, monkeypatch):
+    monkeypatch.setenv("POSTFIXPY_VERSION", "3.7")
+    assert run(["-s", "-s", "inline:{a=b}"]) == (0, "a\tb\n", [])
+    for line, text in (("-s -q a", "-s -q or -d"), ("-d a -s", "-s or -q or -d"), ("-q a -q b", "-s -q or -d")):
+        assert run([*line.split(), "inline:{a=b}"])[2] == [f"postmap: fatal: specify only one of {text}"]
+
+
 def test_an_unlucky_rebuild_keeps_the_old_table(run, tmp_path, monkeypatch):
     (tmp_path / "t").write_text("a 1\n")
     run(["t"])
