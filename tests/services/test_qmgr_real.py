@@ -160,38 +160,40 @@ def test_requests_are_the_real_ones() -> None:
     assert len(told[True]) >= 20
 
 
+def order(ours: bool, slots: dict[str, str]) -> list[str]:
+    """The senders in the order of deliveries; [] when a message was late: its age counts, in whole seconds."""
+    settings = {f"spy_delivery_slot_{name}": value for name, value in slots.items()}
+    system = RealSystem(
+        ours=ours,
+        master="spy unix - - n - 1 spy\n",
+        default_transport="spy",
+        relayhost="",
+        spy_destination_recipient_limit="1",
+        **settings,
+    )
+    system.add_spy()
+    hold = system.directory / "data" / "hold"
+    hold.touch()
+    late = False
+    with system:
+        start = time.time() // 1 + 1
+        for number, size in enumerate((60, 1, 2, 1, 5, 25, 1, 3, 2, 1)):
+            time.sleep(max(0, start + number - time.time()))
+            people = [f"u{n}@d{number}-{n}.example" for n in range(size)]
+            system.send(f"m{number}@real.example", *people)
+            system.wait(lambda: str(system.log()).count("queue active") == number + 1, "its turn")  # noqa: B023  # now
+            late = late or time.time() > start + number + 0.9
+        time.sleep(max(0, start + 10 - time.time()))
+        hold.unlink()
+        system.wait(lambda: not system.queued(), "an empty queue")
+        return [] if late else [head["sender"][1] for head, *_ in system.requests()]
+
+
 @pytest.mark.parametrize(("cost", "loan", "discount"), [("2", "0", "0"), ("5", "3", "50")])
 def test_order_is_the_real_one(cost: str, loan: str, discount: str) -> None:
     """A list, and then small messages of all sizes, all of them active before the first delivery ends."""
-    told = {}
-    for ours in (True, False):
-        system = RealSystem(
-            ours=ours,
-            master="spy unix - - n - 1 spy\n",
-            default_transport="spy",
-            relayhost="",
-            spy_destination_recipient_limit="1",
-            spy_delivery_slot_cost=cost,
-            spy_delivery_slot_loan=loan,
-            spy_delivery_slot_discount=discount,
-        )
-        system.add_spy()
-        hold = system.directory / "data" / "hold"
-        hold.touch()
-        with system:
-            start = time.time() // 1 + 1
-            for number, size in enumerate((60, 1, 2, 1, 5, 25, 1, 3, 2, 1)):
-                time.sleep(max(0, start + number - time.time()))  # age counts, in whole seconds
-                people = [f"u{n}@d{number}-{n}.example" for n in range(size)]
-                system.send(f"m{number}@real.example", *people)
-                system.wait(
-                    lambda system=system, number=number: str(system.log()).count("queue active") == number + 1,
-                    "its turn",
-                )
-            time.sleep(max(0, start + 10 - time.time()))
-            hold.unlink()
-            system.wait(lambda system=system: not system.queued(), "an empty queue")
-            told[ours] = [head["sender"][1] for head, *_ in system.requests()]
+    slots = {"cost": cost, "loan": loan, "discount": discount}
+    told = {ours: next((found for _ in range(4) if (found := order(ours, slots))), []) for ours in (True, False)}
     assert told[True] == told[False]
     assert len(told[True]) == 101
 
