@@ -189,6 +189,7 @@ def order(ours: bool, slots: dict[str, str]) -> list[str]:
         return [] if late else [head["sender"][1] for head, *_ in system.requests()]
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("cost", "loan", "discount"), [("2", "0", "0"), ("5", "3", "50")])
 def test_order_is_the_real_one(cost: str, loan: str, discount: str) -> None:
     """A list, and then small messages of all sizes, all of them active before the first delivery ends."""
