@@ -183,7 +183,7 @@ class RealPostfix(World):
     zone        lines for the name server (postfixpy.dns.testing)
     settings    main.cf
     rows        more lines for master.cf; a row whose service and type exist replaces the old one
-    chroot      services are chrooted where Debian's master.cf says so; otherwise none is
+    chroot      services are chrooted where Debian's master.cf said so until 3.10; otherwise none is
     whole       our whole system on the same configuration: our master, and real daemons only for what we do not have
     """
 
@@ -345,6 +345,10 @@ class RealPostfix(World):
         return found
 
 
+NOT_JAILED = ("local", "pipe", "postlogd", "proxymap", "qmgr", "virtual")
+"""The programs that Debian's master.cf never had in a jail."""
+
+
 def _master(path: Path, rows: Sequence[str], ours: Sequence[str], chroot: bool) -> str:
     """master.cf as the package has it, with changed rows; master starts a program by a path below daemon_directory."""
     replaced = {tuple(row.split()[:2]) for row in rows}
@@ -361,8 +365,7 @@ def _master(path: Path, rows: Sequence[str], ours: Sequence[str], chroot: bool) 
         skipping = tuple(words[:2]) in replaced
         if skipping:
             continue
-        if not chroot:
-            words[4] = "n"
+        words[4] = "y" if chroot and words[7] not in NOT_JAILED else "n"
         out.append(" ".join(words))
     text = "\n".join([*out, *rows]) + "\n"
     for program in ours:

@@ -1,6 +1,7 @@
 """Our smtp, relay and lmtp inside a real Postfix of each release that the machine can run, with nothing configured:
 under its master and queue manager, with its bounce, defer, trace, verify, flush, rewrite, scache and postlogd."""
 
+import os
 import re
 
 import pytest
@@ -37,6 +38,8 @@ def test_deliveries(release: str, chroot: bool) -> None:
         system.send("a@client.example", "g@later.example", "h@example.com", options=["-v"])  # with a report
         system.send("a@client.example", "i@example.com", options=["-bv"])  # a probe
         system.wait(lambda: len(statuses(system)) >= 11, "the deliveries")
+        roots = {os.readlink(f"/proc/{pid}/root") for pid in system.processes("lmtp")}
+        assert any(root.endswith("/var/spool/postfix") for root in roots) == chroot, roots
         assert statuses(system) == [
             "postfix/lmtp f@mailbox.example 2.2.0 sent",
             "postfix/relay/smtp d@relay.example 2.0.0 sent",
